@@ -253,8 +253,8 @@ class Op:
         return f"<{self.name}{' at ' + str(self.loc) if self.loc is not NOWHERE else ''}>"
 
 
-#: Distance between the order keys of neighbours: its logarithm is how often one can insert at one place before the block
-#: is renumbered.
+#: Distance between the order keys of neighbours: its logarithm is how often one can insert at one place before the
+#: block is renumbered.
 _GAP = 1 << 32
 
 
