@@ -1,0 +1,76 @@
+"""What a model is compiled for: a compute unit, an OS release and a precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from compiler.errors import UserError
+from compiler.ir import lookup, suggest
+
+Unit = Literal["ane", "gpu", "cpu", "metal"]
+Precision = Literal["fp16", "fp32"]
+
+UNITS: tuple[str, ...] = get_args(Unit)
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+
+#: OS releases by the name that ``--os`` takes: the iOS number and its macOS twin.
+RELEASES: dict[str, tuple[int, int]] = {"ios16": (16, 13), "ios17": (17, 14), "ios18": (18, 15), "ios26": (26, 26)}
+
+DEFAULT_OS = "ios17"
+
+UNIT_TITLES = {"ane": "Neural Engine", "gpu": "GPU", "cpu": "CPU", "metal": "Metal kernels"}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A compute unit × an OS release × a precision: what rules ask of it, and nothing else.
+
+    Attributes:
+        unit: ``ane``, ``gpu``, ``cpu`` or ``metal``.
+        os: a key of :data:`RELEASES`.
+        precision: ``fp16`` or ``fp32``: the element type that floats are computed in.
+    """
+
+    unit: Unit = "cpu"
+    os: str = DEFAULT_OS
+    precision: Precision = "fp32"
+
+    @staticmethod
+    def of(unit: str, os: str = DEFAULT_OS, precision: str | None = None) -> Target:
+        """The target with the default precision of its unit: fp16 on ane and gpu, fp32 on cpu and metal.
+
+        Raises:
+            UserError: a name is not one of those known.
+        """
+        unit = _known("target", unit, UNITS)
+        os = _known("OS release", os, RELEASES)
+        if precision is None:
+            precision = "fp16" if unit in ("ane", "gpu") else "fp32"
+        precision = _known("precision", precision, PRECISIONS)
+        return Target(unit, os, precision)  # type: ignore[arg-type]  # _known has checked the names
+
+    @property
+    def ios(self) -> int:
+        """The number of the iOS release; its macOS twin offers the same operators."""
+        return RELEASES[self.os][0]
+
+    @property
+    def title(self) -> str:
+        return UNIT_TITLES[self.unit]
+
+    def supports(self, op: str) -> bool:
+        """Whether the release has the operator with this qualified name, by the ``since`` of its definition.
+
+        Raises:
+            UnknownOperatorError: no dialect defines it in any release.
+        """
+        return lookup(op).since <= self.ios
+
+
+def _known(what: str, name: str, names: Iterable[str]) -> str:
+    known = list(names)
+    if name not in known:
+        raise UserError(f"no {what} is called '{name}'{suggest(name, known)}", f"one of {', '.join(known)}")
+    return name
