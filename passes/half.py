@@ -1,0 +1,257 @@
+"""Half precision: a module of mil.* operators that computes in f32 becomes one that computes in f16.
+
+Inputs and outputs of functions keep the types they were declared with; casts stand where precision changes. An operator
+stays in f32 when the caller says so, when its definition takes no f16, or when one of its constants does not survive
+rounding to half: an epsilon of 1e-10 would become 0, a mask value of -1e9 would become -inf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from compiler.ir import F16, F32, NOWHERE, Block, BlockArgument, DType, Module, Op, OperandSpec, TensorType, Value
+
+#: A constant survives rounding to half if its relative L2 error stays below this. Normal halves lose at most 2^-11 =
+#: 4.9e-4 each; what loses more lies in the subnormal range or has left it.
+CONSTANT_LOSS = 2e-3
+
+_LARGEST = float(np.finfo(np.float16).max)
+_CHUNK = 1 << 20
+
+
+def run(module: Module, keep: Mapping[Op, str] | None = None) -> dict[Op, str]:
+    """Converts ``module`` in place.
+
+    Args:
+        keep: operators that must go on computing in f32, each with the reason why.
+
+    Returns:
+        The operators that compute in f32 though they could have computed in f16, with the reason: those of ``keep``
+        and those whose constants do not survive.
+    """
+    conversion = _Conversion(dict(keep or {}))
+    for function in module.functions.values():
+        conversion.block(function.block, None)
+    return conversion.kept
+
+
+def constant_loss(array: np.ndarray[Any, Any]) -> str | None:
+    """Why ``array`` (f32) does not survive rounding to half, or None if it does. NaN and ±inf round to themselves."""
+    flat = array.reshape(-1)
+    lost = total = 0.0
+    for start in range(0, flat.size, _CHUNK):
+        part = flat[start : start + _CHUNK]
+        with np.errstate(over="ignore"):
+            half = part.astype(np.float16)
+        finite = np.isfinite(part)
+        if not finite.all():
+            part, half = part[finite], half[finite]
+        if np.isinf(half).any():
+            worst = float(part[np.argmax(np.abs(part))])
+            return f"constant {worst:.3g} overflows in half precision"
+        back = half.astype(np.float32)
+        back -= part
+        lost += float(np.dot(back, back))
+        total += float(np.dot(part, part))
+    if total == 0.0:
+        # Squares of what is left may have vanished; the values themselves tell.
+        tiny = flat[flat != 0]
+        return f"constant {float(tiny[0]):.3g} vanishes in half precision" if tiny.size else None
+    if lost > total * CONSTANT_LOSS**2:
+        worst = float(flat[np.argmax(np.abs(flat))])
+        return f"constant {worst:.3g} {'vanishes' if lost > 0.5 * total else 'loses digits'} in half precision"
+    return None
+
+
+@dataclass(slots=True)
+class _Conversion:
+    keep: dict[Op, str]
+    kept: dict[Op, str] = field(default_factory=dict)
+    halved: set[Value] = field(default_factory=set)  # values whose type was f32 and now is f16
+    as_half: dict[Value, Value] = field(default_factory=dict)  # an f32 value's f16 twin
+    as_full: dict[Value, Value] = field(default_factory=dict)  # and the other way
+
+    def block(self, block: Block, parent: Op | None) -> None:
+        for op in block.ops:
+            if op.defn.terminator:
+                wanted = [r.type for r in parent.results] if parent is not None else None
+                self._terminator(op, wanted)
+            elif op.defn.constant is None:
+                self._op(op)
+
+    def _op(self, op: Op) -> None:
+        if not any(_is(v, F32) or v in self.halved for v in (*op.operands, *op.results) if v is not None):
+            for region in op.regions:
+                self.block(region, op)
+            return
+        reason = self.keep.get(op) or self._constants_lost(op)
+        if reason is not None:
+            self.kept[op] = reason
+        if reason is not None or not _computes_in_half(op):
+            op.operands = tuple(self._full(v) if v in self.halved else v for v in op.operands)
+            for region in op.regions:
+                self.block(region, op)
+            return
+        before = op.operands
+        op.operands = tuple(
+            self._half(v) if v is not None and _is(v, F32) and _takes_half(op, i) else v
+            for i, v in enumerate(op.operands)
+        )
+        for v in before:
+            if v is not None and v.op is not None and v.op.defn.constant is not None and v.op.is_unused and v.op.block:
+                v.op.erase()
+        _halve_attributes(op)
+        for region in op.regions:
+            for argument in region.arguments:
+                self._retype(argument)
+        for result in op.results:
+            self._retype(result)
+        for region in op.regions:
+            self.block(region, op)
+
+    def _terminator(self, op: Op, wanted: list[Any] | None) -> None:
+        operands: list[Value | None] = []
+        for i, v in enumerate(op.operands):
+            if v is None or not isinstance(v.type, TensorType):
+                operands.append(v)
+                continue
+            # A function gives out what it was declared to give; a region gives what its operator's results are.
+            expected: DType | None
+            if wanted is None or i >= len(wanted):
+                expected = F32 if v in self.halved else None
+            else:
+                expected = wanted[i].dtype if isinstance(wanted[i], TensorType) else None
+            if expected is F32 and v in self.halved:
+                operands.append(self._full(v))
+            elif expected is F16 and _is(v, F32):
+                operands.append(self._half(v))
+            else:
+                operands.append(v)
+        op.operands = tuple(operands)
+
+    def _retype(self, value: Value) -> None:
+        if _is(value, F32):
+            assert isinstance(value.type, TensorType)
+            value.type = value.type.with_dtype(F16)
+            self.halved.add(value)
+
+    def _half(self, value: Value) -> Value:
+        twin = self.as_half.get(value)
+        if twin is None:
+            array = value.constant
+            if array is None:
+                twin = cast(value, F16)
+            else:
+                twin = _constant_after(value, array.astype(np.float16))
+            self.as_half[value] = twin
+        return twin
+
+    def _full(self, value: Value | None) -> Value:
+        assert value is not None
+        twin = self.as_full.get(value)
+        if twin is None:
+            twin = self.as_full[value] = cast(value, F32)
+        return twin
+
+    def _constants_lost(self, op: Op) -> str | None:
+        for i, v in enumerate(op.operands):
+            if v is None or v in self.as_half or not _is(v, F32) or not _takes_half(op, i):
+                continue
+            array = v.constant
+            if array is not None and (reason := constant_loss(array)) is not None:
+                return reason
+        for name, spec in op.defn.attributes.items():
+            if spec.kind != "float":
+                continue
+            # A default that vanishes (log's epsilon of 1e-45) was nobody's choice and vanishes in Core ML as well.
+            value = op.attributes.get(name)
+            if not isinstance(value, float) or value == spec.default or value == 0.0 or np.isinf(value):
+                continue
+            if abs(value) > _LARGEST:
+                return f"{name} {value:.3g} overflows in half precision"
+            if np.float16(value) == 0:
+                return f"{name} {value:.3g} vanishes in half precision"
+        return None
+
+
+def cast(value: Value, dtype: DType) -> Value:
+    """A ``mil.cast`` of a tensor to ``f16`` or ``f32``, right behind the value, so that it dominates all it may serve."""
+    assert isinstance(value.type, TensorType)
+    producer = value.op
+    op = Op(
+        "mil.cast",
+        [value],
+        [value.type.with_dtype(dtype)],
+        {"dtype": {"f16": "fp16", "f32": "fp32"}[dtype.name]},
+        loc=producer.loc if producer is not None else NOWHERE,
+    )
+    op.result.name = f"{value.name}_{dtype.name}" if value.name else ""
+    _insert_behind(value, op)
+    return op.result
+
+
+def _constant_after(value: Value, array: np.ndarray[Any, Any]) -> Value:
+    producer = value.op
+    assert producer is not None
+    assert isinstance(value.type, TensorType)
+    assert producer.defn.constant is not None
+    attributes = {**producer.attributes, producer.defn.constant: array}
+    op = Op(producer.defn, (), [value.type.with_dtype(F16)], attributes, loc=producer.loc)
+    op.result.name = value.name
+    _insert_behind(value, op)
+    return op.result
+
+
+def _insert_behind(value: Value, op: Op) -> None:
+    producer = value.op
+    if producer is not None:
+        assert producer.block is not None
+        producer.block.insert_after(producer, op)
+    else:
+        assert isinstance(value, BlockArgument)
+        value.block.insert_after(None, op)
+
+
+def _is(value: Value, dtype: DType) -> bool:
+    return isinstance(value.type, TensorType) and value.type.dtype is dtype
+
+
+def _spec(specs: tuple[OperandSpec, ...], index: int) -> OperandSpec | None:
+    if index < len(specs):
+        return specs[index]
+    return specs[-1] if specs and specs[-1].arity == "variadic" else None
+
+
+def _takes_half(op: Op, index: int) -> bool:
+    spec = _spec(op.defn.operands, index)
+    return spec is None or spec.dtypes is None or F16 in spec.dtypes
+
+
+def _computes_in_half(op: Op) -> bool:
+    """Whether each f32 result may be f16 instead, and each operand that shares its type variable."""
+    variables = set()
+    for i, result in enumerate(op.results):
+        if not _is(result, F32):
+            continue
+        spec = _spec(op.defn.results, i)
+        if spec is not None and spec.dtypes is not None and F16 not in spec.dtypes:
+            return False
+        if spec is not None and spec.type_variable:
+            variables.add(spec.type_variable)
+    for i, operand in enumerate(op.operands):
+        spec = _spec(op.defn.operands, i)
+        if operand is not None and spec is not None and spec.type_variable in variables and not _takes_half(op, i):
+            return False
+    return True
+
+
+def _halve_attributes(op: Op) -> None:
+    if op.attributes.get("dtype") == "fp32":
+        op.attributes["dtype"] = "fp16"
+    for name, value in op.attributes.items():
+        if isinstance(value, np.ndarray) and value.dtype == np.float32:
+            op.attributes[name] = value.astype(np.float16)
