@@ -1,4 +1,4 @@
-"""Half precision on a machine that has none: every f16 tensor of a mil module becomes f32, rounded to half where it is made.
+"""Half precision on a machine that has none: an f16 tensor becomes f32, rounded to half where made.
 
 This is what a half-precision unit with f32 accumulators computes: values are rounded between operators, not inside.
 Constants hold halves already and are only widened.

@@ -143,10 +143,7 @@ class _Conversion:
         twin = self.as_half.get(value)
         if twin is None:
             array = value.constant
-            if array is None:
-                twin = cast(value, F16)
-            else:
-                twin = _constant_after(value, array.astype(np.float16))
+            twin = cast(value, F16) if array is None else _constant_after(value, array.astype(np.float16))
             self.as_half[value] = twin
         return twin
 
@@ -179,7 +176,7 @@ class _Conversion:
 
 
 def cast(value: Value, dtype: DType) -> Value:
-    """A ``mil.cast`` of a tensor to ``f16`` or ``f32``, right behind the value, so that it dominates all it may serve."""
+    """A ``mil.cast`` of a tensor to f16 or f32, right behind the value, so that it dominates all it may serve."""
     assert isinstance(value.type, TensorType)
     producer = value.op
     op = Op(
