@@ -15,8 +15,14 @@ Precision = Literal["fp16", "fp32"]
 UNITS: tuple[str, ...] = get_args(Unit)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
-#: OS releases by the name that ``--os`` takes: the iOS number and its macOS twin.
-RELEASES: dict[str, tuple[int, int]] = {"ios16": (16, 13), "ios17": (17, 14), "ios18": (18, 15), "ios26": (26, 26)}
+#: OS releases by the name that ``--os`` takes: the iOS number, its macOS twin's, and Core ML's specification version,
+#: which is what ``since`` counts in for operators of a package.
+RELEASES: dict[str, tuple[int, int, int]] = {
+    "ios16": (16, 13, 7),
+    "ios17": (17, 14, 8),
+    "ios18": (18, 15, 9),
+    "ios26": (26, 26, 10),
+}
 
 DEFAULT_OS = "ios17"
 
@@ -66,7 +72,7 @@ class Target:
         Raises:
             UnknownOperatorError: no dialect defines it in any release.
         """
-        return lookup(op).since <= self.ios
+        return lookup(op).since <= RELEASES[self.os][2]
 
 
 def _known(what: str, name: str, names: Iterable[str]) -> str:

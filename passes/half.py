@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from compiler.ir import F16, F32, NOWHERE, Block, BlockArgument, DType, Module, Op, OperandSpec, TensorType, Value
+from compiler.dialects.mil_forms import form
+from compiler.ir import F16, F32, NOWHERE, Block, BlockArgument, DType, Module, Op, TensorType, Value
 
 #: A constant survives rounding to half if its relative L2 error stays below this. Normal halves lose at most 2^-11 =
 #: 4.9e-4 each; what loses more lies in the subnormal range or has left it.
@@ -23,24 +24,28 @@ _LARGEST = float(np.finfo(np.float16).max)
 _CHUNK = 1 << 20
 
 
-def run(module: Module, keep: Mapping[Op, str] | None = None) -> dict[Op, str]:
+def run(module: Module, os: str, keep: Mapping[Op, str] | None = None) -> dict[Op, str]:
     """Converts ``module`` in place.
 
     Args:
+        os: the release that decides which operators take f16.
         keep: operators that must go on computing in f32, each with the reason why.
 
     Returns:
-        The operators that compute in f32 though they could have computed in f16, with the reason: those of ``keep``
-        and those whose constants do not survive.
+        The operators that go on computing in f32, with the reason: those of ``keep``, those whose constants do not
+        survive, and those that the release computes in f32 only.
     """
-    conversion = _Conversion(dict(keep or {}))
+    conversion = _Conversion(os, dict(keep or {}))
     for function in module.functions.values():
         conversion.block(function.block, None)
     return conversion.kept
 
 
-def constant_loss(array: np.ndarray[Any, Any]) -> str | None:
-    """Why ``array`` (f32) does not survive rounding to half, or None if it does. NaN and ±inf round to themselves."""
+def constant_loss(array: np.ndarray[Any, Any], limit: float = CONSTANT_LOSS) -> str | None:
+    """Why ``array`` (f32) does not survive rounding to half within ``limit``, or None if it does.
+
+    NaN and ±inf round to themselves.
+    """
     flat = array.reshape(-1)
     lost = total = 0.0
     for start in range(0, flat.size, _CHUNK):
@@ -61,7 +66,7 @@ def constant_loss(array: np.ndarray[Any, Any]) -> str | None:
         # Squares of what is left may have vanished; the values themselves tell.
         tiny = flat[flat != 0]
         return f"constant {float(tiny[0]):.3g} vanishes in half precision" if tiny.size else None
-    if lost > total * CONSTANT_LOSS**2:
+    if lost > total * limit**2:
         worst = float(flat[np.argmax(np.abs(flat))])
         return f"constant {worst:.3g} {'vanishes' if lost > 0.5 * total else 'loses digits'} in half precision"
     return None
@@ -69,6 +74,7 @@ def constant_loss(array: np.ndarray[Any, Any]) -> str | None:
 
 @dataclass(slots=True)
 class _Conversion:
+    os: str
     keep: dict[Op, str]
     kept: dict[Op, str] = field(default_factory=dict)
     halved: set[Value] = field(default_factory=set)  # values whose type was f32 and now is f16
@@ -88,18 +94,22 @@ class _Conversion:
             for region in op.regions:
                 self.block(region, op)
             return
-        reason = self.keep.get(op) or self._constants_lost(op)
+        takes_half = _takes_half(op, self.os)
+        reason = self.keep.get(op)
+        if reason is None and op.operands and not takes_half:
+            reason = f"{self.os} computes it in f32 only"
+        if reason is None:
+            reason = self._constants_lost(op, takes_half)
         if reason is not None:
             self.kept[op] = reason
-        if reason is not None or not _computes_in_half(op):
             op.operands = tuple(self._full(v) if v in self.halved else v for v in op.operands)
             for region in op.regions:
                 self.block(region, op)
             return
         before = op.operands
         op.operands = tuple(
-            self._half(v) if v is not None and _is(v, F32) and _takes_half(op, i) else v
-            for i, v in enumerate(op.operands)
+            self._half(v) if v is not None and _is(v, F32) and takes else v
+            for v, takes in zip(op.operands, takes_half, strict=True)
         )
         for v in before:
             if v is not None and v.op is not None and v.op.defn.constant is not None and v.op.is_unused and v.op.block:
@@ -154,9 +164,9 @@ class _Conversion:
             twin = self.as_full[value] = cast(value, F32)
         return twin
 
-    def _constants_lost(self, op: Op) -> str | None:
-        for i, v in enumerate(op.operands):
-            if v is None or v in self.as_half or not _is(v, F32) or not _takes_half(op, i):
+    def _constants_lost(self, op: Op, takes_half: list[bool]) -> str | None:
+        for v, takes in zip(op.operands, takes_half, strict=True):
+            if v is None or v in self.as_half or not _is(v, F32) or not takes:
                 continue
             array = v.constant
             if array is not None and (reason := constant_loss(array)) is not None:
@@ -217,33 +227,21 @@ def _is(value: Value, dtype: DType) -> bool:
     return isinstance(value.type, TensorType) and value.type.dtype is dtype
 
 
-def _spec(specs: tuple[OperandSpec, ...], index: int) -> OperandSpec | None:
-    if index < len(specs):
-        return specs[index]
-    return specs[-1] if specs and specs[-1].arity == "variadic" else None
-
-
-def _takes_half(op: Op, index: int) -> bool:
-    spec = _spec(op.defn.operands, index)
-    return spec is None or spec.dtypes is None or F16 in spec.dtypes
-
-
-def _computes_in_half(op: Op) -> bool:
-    """Whether each f32 result may be f16 instead, and each operand that shares its type variable."""
-    variables = set()
-    for i, result in enumerate(op.results):
-        if not _is(result, F32):
-            continue
-        spec = _spec(op.defn.results, i)
-        if spec is not None and spec.dtypes is not None and F16 not in spec.dtypes:
-            return False
-        if spec is not None and spec.type_variable:
-            variables.add(spec.type_variable)
-    for i, operand in enumerate(op.operands):
-        spec = _spec(op.defn.operands, i)
-        if operand is not None and spec is not None and spec.type_variable in variables and not _takes_half(op, i):
-            return False
-    return True
+def _takes_half(op: Op, os: str) -> list[bool]:
+    """For each operand whether it may be f16; empty if the operator cannot give f16 where it gives f32."""
+    at = form(op.name, os)
+    if at is None:
+        return [True] * len(op.operands)  # the writer refuses it, with a better sentence
+    specs = op.defn.operands
+    out = []
+    bound = {v for v, r in zip(at.result_variables, op.results) if v and _is(r, F32)}
+    for i, value in enumerate(op.operands):
+        found = at.inputs.get(specs[min(i, len(specs) - 1)].name)
+        takes = found is None or found.dtypes is None or F16 in found.dtypes
+        if value is not None and not takes and found is not None and found.variable in bound:
+            return []
+        out.append(takes)
+    return out
 
 
 def _halve_attributes(op: Op) -> None:

@@ -1,0 +1,146 @@
+"""Which operators lose too much in half precision, found on the proof's own inputs.
+
+First by range: values that overflow to inf or sink below the smallest halves. Then by search: the smallest stretch of
+operators found that brings the error back under the limit when it stays in f32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compiler.ir import F32, Module, Op, TensorType, Value
+from compiler.proof import Verdict, judge, run_mil
+from passes import half
+from passes.clone import clone
+
+if TYPE_CHECKING:
+    from compiler.rewrite import Library
+
+Array = np.ndarray[Any, Any]
+
+#: A value survives rounding to half if its relative L2 error stays below this; see :data:`passes.half.CONSTANT_LOSS`.
+VALUE_LOSS = 5e-3
+
+#: How many trial evaluations the search may take.
+TRIALS = 48
+
+_PROBE_BYTES = 1 << 28
+
+
+@dataclass(slots=True)
+class Trial:
+    """A mil module that computes in f32, and what its outputs should be on the proof's inputs."""
+
+    lowered: Module
+    inputs: Sequence[Sequence[Array]]
+    expected: Sequence[Sequence[Array]]
+    library: Library
+    os: str
+
+    def judge_full(self) -> Verdict:
+        """The verdict on the module as it is, before half precision."""
+        return self._judge(clone(self.lowered).module, "fp32")
+
+    def judge_half(self, keep: Mapping[Op, str]) -> Verdict:
+        """The verdict on the module in half precision, ``keep`` in f32."""
+        copy = clone(self.lowered)
+        half.run(copy.module, self.os, {copy.ops[op]: reason for op, reason in keep.items()})
+        return self._judge(copy.module, "fp16")
+
+    def _judge(self, module: Module, precision: str) -> Verdict:
+        ours = run_mil(module, self.inputs, self.library)
+        return judge(self.lowered.main.output_names, ours, self.expected, precision)
+
+
+def culprits(trial: Trial, keep: Mapping[Op, str]) -> dict[Op, str]:
+    """The operators of ``trial.lowered`` that must join ``keep`` for half precision to hold; empty if none helps."""
+    out_of_range = {op: why for op, why in _out_of_range(trial).items() if op not in keep}
+    if out_of_range:
+        return out_of_range
+    return _search(trial, dict(keep))
+
+
+def _out_of_range(trial: Trial) -> dict[Op, str]:
+    """Operators that make or take a value that half precision cannot hold, by the values of the f32 evaluation."""
+    found: dict[Op, str] = {}
+    for value, array in _values(trial):
+        loss = half.constant_loss(array, VALUE_LOSS)
+        if loss is None:
+            continue
+        why = loss.replace("constant", "value", 1)
+        producer = value.op
+        if producer is not None:
+            found.setdefault(producer, why)
+        for user in value.users:
+            if not user.defn.terminator:
+                found.setdefault(user, why)
+    return found
+
+
+def _values(trial: Trial) -> Iterator[tuple[Value, Array]]:
+    """Each f32 value of the main function with what it holds on the first set of inputs, a limited number at a time."""
+    batch: list[Value] = []
+    size = 0
+    for op in trial.lowered.main.block.ops:
+        if op.defn.constant is not None or op.defn.terminator:
+            continue
+        for result in op.results:
+            if isinstance(result.type, TensorType) and result.type.dtype is F32:
+                batch.append(result)
+                size += 4 * (result.type.size or 1 << 20)
+        if size > _PROBE_BYTES:
+            yield from zip(batch, probe(trial, batch), strict=True)
+            batch, size = [], 0
+    if batch:
+        yield from zip(batch, probe(trial, batch), strict=True)
+
+
+def probe(trial: Trial, values: Sequence[Value]) -> list[Array]:
+    """What ``values`` of the lowered module hold on the first set of inputs, computed in f32."""
+    copy = clone(trial.lowered)
+    return run_mil(copy.module, trial.inputs[:1], trial.library, [copy.values[v] for v in values])[0]
+
+
+def _search(trial: Trial, keep: dict[Op, str]) -> dict[Op, str]:
+    """Halves a stretch of the program as long as one half of it in f32 suffices; joins stretches if none does."""
+    why = "loses too much in half precision on the proof's inputs"
+    ops = [op for op in trial.lowered.main.block.ops if _computes_floats(op) and op not in keep]
+    left = TRIALS
+
+    def error(extra: Sequence[Op]) -> tuple[bool, float]:
+        nonlocal left
+        left -= 1
+        verdict = trial.judge_half({**keep, **dict.fromkeys(extra, why)})
+        worst = verdict.worst
+        return verdict.passed, worst[1].badness if worst is not None else 0.0
+
+    if not ops or not error(ops)[0]:
+        return {}
+    chosen: list[Op] = []
+    rest = ops
+    # Shrink from both ends' halves: a suffix or a prefix is where loss is decided in most networks.
+    while len(rest) > 1 and left > 0:
+        middle = len(rest) // 2
+        first, second = rest[:middle], rest[middle:]
+        passed_second, error_second = error(chosen + second)
+        if passed_second:
+            rest = second
+            continue
+        passed_first, error_first = error(chosen + first)
+        if passed_first:
+            rest = first
+            continue
+        # Both are needed: take the one that helps more whole, and look inside the other.
+        better, other = (second, first) if error_second <= error_first else (first, second)
+        chosen, rest = chosen + better, other
+    return dict.fromkeys(chosen + rest, why)
+
+
+def _computes_floats(op: Op) -> bool:
+    if op.defn.constant is not None or op.defn.terminator:
+        return False
+    return any(isinstance(r.type, TensorType) and r.type.dtype is F32 for r in op.results)

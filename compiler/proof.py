@@ -1,0 +1,279 @@
+"""The proof: a package on disk, read back and given meaning, beside the original model in onnxruntime.
+
+The way back starts from bytes and shares nothing with the way out: reader, then the rules of stage ``meaning``, then
+onnxruntime. Half precision is emulated by rounding between operators.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compiler.errors import UserError
+from compiler.ir import F16, Module, TensorType, Value
+
+if TYPE_CHECKING:
+    import onnx
+
+    from compiler.rewrite import Library
+
+Array = np.ndarray[Any, Any]
+
+#: The greatest relative L2 error of an output, by precision.
+LIMITS = {"fp16": 2e-2, "fp32": 1e-4}
+
+#: The least share of elements of an integer or bool output that must agree. Near-ties of an argmax may fall either way
+#: once values are rounded.
+AGREEMENT = {"fp16": 0.98, "fp32": 0.999}
+
+#: What stands for the PSNR of equal arrays, in dB: JSON knows no infinity.
+EXACT_PSNR = 200.0
+
+
+@dataclass(frozen=True, slots=True)
+class OutputError:
+    """How far an output is from what it should be.
+
+    Attributes:
+        rel_l2: ‖a-b‖ / ‖b‖ over the elements that are finite in the reference; inf where finiteness disagrees.
+        max_abs: the greatest absolute difference.
+        psnr: 20·log10(max|b| / rmse) in dB, at most :data:`EXACT_PSNR`.
+        agree: the share of equal elements of an integer or bool output, else None.
+        argmax: the share of equal argmax positions along the last axis, for float outputs that have one; else None.
+        undefined: how many elements are NaN in both.
+    """
+
+    rel_l2: float
+    max_abs: float
+    psnr: float
+    agree: float | None = None
+    argmax: float | None = None
+    undefined: int = 0
+
+    def passes(self, precision: str) -> bool:
+        if self.agree is not None:
+            return self.agree >= AGREEMENT[precision]
+        return self.rel_l2 <= LIMITS[precision]
+
+    @property
+    def badness(self) -> float:
+        """One number to compare by: the relative error, or for integers the share of elements that differ."""
+        return self.rel_l2 if self.agree is None else 1.0 - self.agree
+
+
+def compare(ours: Array, reference: Array) -> OutputError:
+    """The distance of ``ours`` from ``reference``. Element types may differ, shapes must not."""
+    if ours.shape != reference.shape:
+        return OutputError(math.inf, math.inf, 0.0)
+    exact = reference.dtype.kind in "iub"
+    a, b = ours.astype(np.float64), reference.astype(np.float64)
+    undefined = int(np.count_nonzero(np.isnan(a) & np.isnan(b)))
+    finite = np.isfinite(b)
+    # Where the reference is inf or NaN ours must be the same.
+    same = bool(np.array_equal(a[~finite], b[~finite], equal_nan=True)) and bool(np.isfinite(a[finite]).all())
+    if not same:
+        agree = float(np.mean(a == b)) if exact else None
+        return OutputError(math.inf, math.inf, 0.0, agree, undefined=undefined)
+    difference = a[finite] - b[finite]
+    kept = b[finite]
+    error = float(np.linalg.norm(difference))
+    scale = float(np.linalg.norm(kept))
+    rel = 0.0 if error == 0.0 else (error / scale if scale > 0.0 else math.inf)
+    max_abs = float(np.abs(difference).max(initial=0.0))
+    peak = float(np.abs(kept).max(initial=0.0))
+    rmse = error / math.sqrt(max(kept.size, 1))
+    psnr = min(EXACT_PSNR, 20.0 * math.log10(peak / rmse)) if rmse > 0.0 and peak > 0.0 else EXACT_PSNR
+    agree = float(np.mean(a == b)) if exact and a.size else (1.0 if exact else None)
+    argmax = None
+    if not exact and a.ndim >= 1 and a.shape[-1] > 1 and not undefined and a.size:
+        argmax = float(np.mean(a.argmax(-1) == b.argmax(-1)))
+    return OutputError(rel, max_abs, psnr, agree, argmax, undefined)
+
+
+def worse(a: OutputError, b: OutputError) -> OutputError:
+    """The one of two that is further off."""
+    return a if a.badness >= b.badness else b
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What the proof found. ``outputs`` holds the worst error of each output over all sets of inputs."""
+
+    status: str = "off"  # "passed", "failed" or "off"
+    precision: str = "fp32"
+    outputs: dict[str, OutputError] = field(default_factory=dict)
+    sets: int = 0
+    notes: list[str] = field(default_factory=list)
+    failing_set: int | None = None
+
+    @property
+    def limit(self) -> float:
+        return LIMITS[self.precision]
+
+    @property
+    def passed(self) -> bool:
+        return self.status == "passed"
+
+    @property
+    def worst(self) -> tuple[str, OutputError] | None:
+        """The output that is furthest off."""
+        if not self.outputs:
+            return None
+        return max(self.outputs.items(), key=lambda item: item[1].badness)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "status": self.status,
+            "limit": self.limit,
+            "input_sets": self.sets,
+            "outputs": {
+                name: {
+                    "rel_l2": _finite(e.rel_l2),
+                    "max_abs": _finite(e.max_abs),
+                    "psnr": _finite(e.psnr),
+                    **({"agree": e.agree} if e.agree is not None else {}),
+                    **({"argmax": e.argmax} if e.argmax is not None else {}),
+                }
+                for name, e in self.outputs.items()
+            },
+            "notes": self.notes,
+        }
+
+
+def _finite(x: float) -> float | None:
+    return x if math.isfinite(x) else None
+
+
+def judge(
+    names: Sequence[str], ours: Sequence[Sequence[Array]], reference: Sequence[Sequence[Array]], precision: str
+) -> Verdict:
+    """Compares the outputs of every set of inputs with the reference's."""
+    verdict = Verdict("passed", precision, sets=len(reference))
+    for i, (mine, theirs) in enumerate(zip(ours, reference, strict=True)):
+        for name, a, b in zip(names, mine, theirs, strict=True):
+            error = compare(a, b)
+            before = verdict.outputs.get(name)
+            verdict.outputs[name] = error if before is None else worse(error, before)
+            if not error.passes(precision):
+                verdict.status = "failed"
+                if verdict.failing_set is None:
+                    verdict.failing_set = i
+    for name, error in verdict.outputs.items():
+        if error.undefined:
+            verdict.notes.append(f"output '{name}' has {error.undefined} NaN in the original model too")
+    return verdict
+
+
+class Reference:
+    """The original model in onnxruntime, untouched by this compiler."""
+
+    def __init__(self, source: str | Path | onnx.ModelProto) -> None:
+        """Opens a model file, or a model in memory.
+
+        Raises:
+            UserError: onnxruntime does not take it.
+        """
+        self.source = source
+        self._session = _session(source if isinstance(source, (str, Path)) else source.SerializeToString())
+        self.input_names = [i.name for i in self._session.get_inputs()]
+        self.output_names = [o.name for o in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """The outputs, in order."""
+        fed = {n: inputs[n] for n in self.input_names}
+        try:
+            out: list[Array] = self._session.run(None, fed)
+        except Exception as e:  # onnxruntime has no common base for its errors
+            raise UserError(
+                f"onnxruntime cannot run the original model on the proof's inputs: {_first_line(e)}",
+                "--inputs FILE.npz with inputs that fit the model, or --verify off",
+            ) from e
+        return out
+
+    def values(self, inputs: Mapping[str, Array], wanted: Iterable[str]) -> dict[str, Array]:
+        """Intermediate values of the main graph by name; names that it does not have are left out."""
+        import onnx
+
+        if isinstance(self.source, (str, Path)):
+            model = onnx.load(str(self.source), load_external_data=False)
+            folder = str(Path(self.source).resolve().parent)
+        else:
+            model, folder = onnx.ModelProto.FromString(self.source.SerializeToString()), ""
+        made = {name for node in model.graph.node for name in node.output if name}
+        names = [n for n in dict.fromkeys(wanted) if n in made]
+        del model.graph.output[:]
+        model.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names)
+        session = _session(model.SerializeToString(), folder)
+        fed = {i.name: inputs[i.name] for i in session.get_inputs()}
+        return dict(zip(names, session.run(names, fed), strict=True))
+
+
+def _session(source: str | Path | bytes, folder: str = "") -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    # Constant folding and the like keep values as they are; fusions beyond that trade digits for speed.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    if folder:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+    try:
+        return ort.InferenceSession(
+            source if isinstance(source, bytes) else str(source), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as e:
+        raise UserError(
+            f"onnxruntime cannot open the original model, so nothing can be proven: {_first_line(e)}", "--verify off"
+        ) from e
+
+
+def _first_line(e: Exception) -> str:
+    return str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
+
+
+def read_package(path: str | Path) -> Module:
+    """The mil module of a package on disk."""
+    from codegen import mil
+
+    module: Module = mil.read(path)
+    return module
+
+
+def run_mil(
+    module: Module, inputs: Sequence[Sequence[Array]], library: Library, probes: Sequence[Value] | None = None
+) -> list[list[Array]]:
+    """Evaluates a mil module, which is consumed, on sets of inputs given in the order of its arguments.
+
+    Args:
+        probes: values to give out in place of the function's outputs.
+    """
+    from compiler import evaluate
+    from passes import emulate
+
+    function = module.main
+    if probes is not None:
+        function.set_outputs(probes, [f"probe_{i}" for i in range(len(probes))])
+    if any(isinstance(v.type, TensorType) and v.type.dtype is F16 for v in _values(module)):
+        emulate.run(module)
+    library.rewrite(module, "meaning")
+    session = evaluate.Session(module)
+    out = []
+    for one in inputs:
+        fed = {}
+        for argument, array in zip(function.inputs, one, strict=True):
+            assert isinstance(argument.type, TensorType)
+            fed[argument.name] = np.asarray(array).astype(argument.type.dtype.numpy, copy=False)
+        out.append(list(session.run(fed)))
+    return out
+
+
+def _values(module: Module) -> Iterable[Value]:
+    for function in module.functions.values():
+        yield from function.inputs
+    for op in module.walk():
+        yield from op.results

@@ -1,0 +1,146 @@
+"""Inputs to try a model on: made to fit its graph, or read from an .npz file."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compiler.errors import UserError
+from compiler.ir import BOOL, Function, Op, TensorType, Value, suggest
+
+Array = np.ndarray[Any, Any]
+
+SEED = 20
+#: Integers about which the graph says nothing stay below this.
+_SMALL = 4
+
+
+def from_npz(path: str | Path, names: Sequence[str]) -> dict[str, Array]:
+    """One set of inputs by name. A key may carry the prefix ``in:``, and other keys may stand beside.
+
+    Raises:
+        UserError: the file cannot be read, or an input is missing.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {k: file[k] for k in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
+        reason = (e.strerror if isinstance(e, OSError) else "") or "it is not a NumPy .npz archive"
+        raise UserError(f"cannot read the inputs {path}: {reason}", "numpy.savez(FILE, NAME=array, …)") from e
+    found = {n: arrays[k] for n in names for k in (n, f"in:{n}") if k in arrays}
+    missing = [n for n in names if n not in found]
+    if missing:
+        near = suggest(missing[0], arrays)
+        have = ", ".join(arrays) or "nothing"
+        raise UserError(f"{path} has no array for input '{missing[0]}' (it holds {have}){near}")
+    return found
+
+
+def generate(function: Function, count: int = 1) -> list[dict[str, Array]]:
+    """``count`` sets of inputs for a function of onnx operators, the same at every call.
+
+    The first has standard normal floats, the second uniform ones in [0, 1), then normal again. Integers are
+    small and stay inside every table that they index; masks and flags are true. An open dimension becomes 2.
+
+    Raises:
+        UserError: an input is not a tensor, so there is no telling what to feed.
+    """
+    limits = {a: _integer_limit(a) for a in function.inputs}
+    sets = []
+    for i in range(count):
+        rng = np.random.default_rng(SEED + i)
+        one = {}
+        for argument in function.inputs:
+            if not isinstance(argument.type, TensorType):
+                raise UserError(f"input '{argument.name}' is a {argument.type}, not a tensor", "--verify off")
+            one[argument.name] = _array(rng, argument.name, argument.type, limits[argument], uniform=i % 2 == 1)
+        sets.append(one)
+    return sets
+
+
+def _array(rng: np.random.Generator, name: str, type_: TensorType, limit: int | None, uniform: bool) -> Array:
+    shape = tuple(d if isinstance(d, int) else 2 for d in type_.shape or ())
+    dtype = type_.dtype
+    if "mask" in name.lower() and limit is None:
+        # All false would mask whole rows, of which a softmax makes NaN; all true is what unpadded inputs have.
+        return np.ones(shape, dtype.numpy)
+    if dtype is BOOL:
+        return np.ones(shape, np.bool_)
+    if dtype.is_float:
+        values = rng.random(shape) if uniform else rng.standard_normal(shape)
+        return np.asarray(values).astype(dtype.numpy)
+    if dtype.is_integer:
+        return np.asarray(rng.integers(0, _SMALL if limit is None else max(limit, 1), shape)).astype(dtype.numpy)
+    raise UserError(f"input '{name}' has elements of type {dtype}, for which none can be made", "--inputs FILE.npz")
+
+
+#: What an integer may pass through on its way to an index: operators that move elements but do not change them.
+_MOVERS = frozenset(
+    {
+        "Cast",
+        "Reshape",
+        "Unsqueeze",
+        "Squeeze",
+        "Transpose",
+        "Identity",
+        "Slice",
+        "Split",
+        "Concat",
+        "Expand",
+        "Flatten",
+    }
+)
+
+
+def _integer_limit(value: Value) -> int | None:
+    """The size of the smallest table that ``value`` indexes; None if it indexes none whose size is known."""
+    if not isinstance(value.type, TensorType) or not value.type.dtype.is_integer:
+        return None
+    found: int | None = None
+    seen = {value}
+    pending = [value]
+    while pending:
+        at = pending.pop()
+        for user in at.users:
+            name = user.defn.name.partition(".")[2].partition("@")[0]
+            size = _table_size(user, name, at)
+            if size is not None:
+                found = size if found is None else min(found, size)
+            elif name in _MOVERS:
+                for result in user.results:
+                    if result not in seen:
+                        seen.add(result)
+                        pending.append(result)
+    return found
+
+
+def _table_size(user: Op, name: str, index: Value) -> int | None:
+    operands = user.operands
+    if name in ("Gather", "GatherElements") and len(operands) > 1 and operands[1] is index:
+        table = operands[0]
+        shape = table.shape if table is not None else None
+        size = shape[user.attributes["axis"]] if shape else None
+        return size if isinstance(size, int) else None
+    if name == "OneHot" and operands[0] is index and operands[1] is not None:
+        depth = operands[1].constant
+        return int(depth.reshape(-1)[0]) if depth is not None else None
+    return None
+
+
+def mismatch(inputs: Mapping[str, Array], function: Function) -> str | None:
+    """Why ``inputs`` cannot be fed to ``function``, or None: a shape that its type excludes."""
+    for argument in function.inputs:
+        if not isinstance(argument.type, TensorType) or argument.type.shape is None:
+            continue
+        given = inputs[argument.name].shape
+        fits = len(given) == len(argument.type.shape) and all(
+            not isinstance(d, int) or d == g for d, g in zip(argument.type.shape, given, strict=True)
+        )
+        if not fits:
+            want = ", ".join(map(str, argument.type.shape))
+            return f"input '{argument.name}' has shape ({want}), the array given has {tuple(given)}"
+    return None
