@@ -253,16 +253,16 @@ class Op:
         return f"<{self.name}{' at ' + str(self.loc) if self.loc is not NOWHERE else ''}>"
 
 
-#: Distance between the order keys of neighbours: its logarithm is how often one can insert at one place before the
-#: block is renumbered.
+#: Distance between the order keys of neighbours: its logarithm is how often one can insert at one place before keys
+#: are spread anew.
 _GAP = 1 << 32
 
 
 class Block:
     """Arguments and a list of operators that ends in a terminator. Insertion and removal take constant time.
 
-    Each operator has an order key, so that "which comes first" takes constant time too; a block whose keys run out
-    somewhere is renumbered, which amortises to a constant per insertion.
+    Each operator has an order key, so that "which comes first" takes constant time too; where keys run out, those of
+    the neighbourhood are spread anew.
     """
 
     __slots__ = ("_first", "_last", "_size", "arguments", "parent")
@@ -346,8 +346,15 @@ class Block:
         if middle > low:
             op._order = middle
             return
-        for i, each in enumerate(self.ops):
-            each._order = (i + 1) * _GAP
+        # No key is left here. Spread the keys of the shortest run of followers that has room to spare (Dietz and
+        # Sleator, "Two algorithms for maintaining order in a list", 1987): logarithmic per insertion, amortised.
+        run, after = [op], op._next
+        while after is not None and after._order - low <= len(run) ** 2:
+            run.append(after)
+            after = after._next
+        width = len(run) * _GAP if after is None else after._order - low
+        for i, each in enumerate(run):
+            each._order = low + width * (i + 1) // (len(run) + 1 if after is not None else len(run))
 
     def remove(self, op: Op) -> Op:
         """Takes an operator out of the block, its operands and uses as they are, so that it can be put elsewhere."""

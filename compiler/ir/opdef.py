@@ -87,12 +87,12 @@ class OpDef:
     @property
     def operand_range(self) -> tuple[int, int | None]:
         """The least and the greatest number of operands; None for no upper bound."""
-        least = 0
-        for i, spec in enumerate(self.operands):
-            if spec.arity == "required":
-                least = i + 1
-        variadic = bool(self.operands) and self.operands[-1].arity == "variadic"
-        return least, None if variadic else len(self.operands)
+        return _range(self.operands)
+
+    @property
+    def result_range(self) -> tuple[int, int | None]:
+        """The least and the greatest number of results; None for no upper bound."""
+        return _range(self.results)
 
     def operand_index(self, name: str) -> int | None:
         for i, spec in enumerate(self.operands):
@@ -106,6 +106,15 @@ class OpDef:
 
     def __repr__(self) -> str:
         return f"<OpDef {self.name}>"
+
+
+def _range(specs: Sequence[OperandSpec]) -> tuple[int, int | None]:
+    least = 0
+    for i, spec in enumerate(specs):
+        if spec.arity == "required":
+            least = i + 1
+    variadic = bool(specs) and specs[-1].arity == "variadic"
+    return least, None if variadic else len(specs)
 
 
 class Dialect(ABC):

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, cast
 
 from compiler.ir.dtypes import DType
+from compiler.ir.spelling import spell_dim
 
 #: A dimension: a known size, a name that stands for one unknown size wherever it appears, or ``"?"``, of which nothing
 #: is known (two ``"?"`` need not be equal).
@@ -86,7 +87,7 @@ class TensorType(Type):
         out = "tensor<"
         for d in self.shape:
             # A name would run into the "x" that follows; a space keeps "batch x 3" apart.
-            out += f"{d}x" if type(d) is int or d == UNKNOWN else f"{d} x "
+            out += f"{d}x" if type(d) is int or d == UNKNOWN else f"{spell_dim(str(d))} x "
         return f"{out}{self.dtype}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -136,6 +137,13 @@ class StateType(_ContainerType):
 
     __slots__ = ()
     _keyword = "state"
+
+
+def element_dtype(type_: Type) -> DType:
+    """The element type of a tensor, or of the tensors that a container holds."""
+    while isinstance(type_, _ContainerType):
+        type_ = type_.element
+    return cast(TensorType, type_).dtype
 
 
 def dim_meet(a: Dim, b: Dim) -> Dim | None:
