@@ -1,0 +1,82 @@
+"""Planish: a compiler from ONNX to Core ML, shaped for the Neural Engine, with rules you can read, prove and write.
+
+>>> import compiler
+>>> compilation = compiler.compile("model.onnx", target="ane")
+>>> compilation.path, compilation.report.verify.status
+(PosixPath('model.mlpackage'), 'passed')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+
+    from compiler import onnx_backend
+    from compiler.driver import Compilation, Verify
+    from compiler.shapes import Size
+    from compiler.target import Precision, Unit
+
+__all__ = ["compile", "onnx_backend"]
+
+
+def compile(
+    model: str | Path | onnx.ModelProto,
+    target: Unit = "ane",
+    output: str | Path | None = None,
+    *,
+    os: str = "ios17",
+    precision: Precision | None = None,
+    shapes: Mapping[str, Sequence[Size]] | None = None,
+    rules: Sequence[str | Path] = (),
+    disable_rules: Sequence[str] = (),
+    verify: Verify = "full",
+    inputs: Mapping[str, np.ndarray[Any, Any]] | str | Path | None = None,
+) -> Compilation:
+    """Compiles an ONNX model into a Core ML package on disk and proves it against onnxruntime.
+
+    Args:
+        model: a file, or a model in memory.
+        target: the compute unit to shape the package for: ``ane``, ``gpu``, ``cpu`` or ``metal``.
+        output: where the package goes; the model's name with ``.mlpackage`` in the current folder when None.
+        os: the oldest release it must run on: ``ios16``, ``ios17``, ``ios18`` or ``ios26`` and their macOS twins.
+        precision: ``fp16`` or ``fp32``; None for fp16 on ane and gpu, fp32 on cpu and metal.
+        shapes: shapes of inputs by name; needed for inputs with open dimensions other than the batch.
+        rules: files of rules besides the library's own.
+        disable_rules: names of rules that must not fire.
+        verify: ``full`` proves on several sets of inputs, ``fast`` on one, ``off`` not at all.
+        inputs: what to prove on in place of made-up inputs: arrays by input name, or an .npz file of them.
+
+    Returns:
+        The package's path, its module, and the report.
+
+    Raises:
+        compiler.errors.UserError: the model, an option or the output cannot be used.
+        compiler.errors.UnsupportedError: the target or this compiler cannot do what the model needs.
+        compiler.errors.VerificationError: the package does not compute what the model computes.
+    """
+    from compiler.driver import Options, compile_model
+    from compiler.target import Target
+
+    options = Options(
+        Target.of(target, os, precision),
+        {name: tuple(shape) for name, shape in (shapes or {}).items()},
+        rules,
+        disable_rules,
+        verify,
+        inputs,
+    )
+    return compile_model(model, output, options)
+
+
+def __getattr__(name: str) -> object:
+    # Importing the package must stay cheap: the command line's --help does it.
+    if name == "onnx_backend":
+        import importlib
+
+        return importlib.import_module("compiler.onnx_backend")
+    raise AttributeError(f"module {__name__} has no attribute '{name}'")

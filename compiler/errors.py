@@ -35,6 +35,11 @@ class UnsupportedError(PlanishError):
 
 
 class VerificationError(PlanishError):
-    """A package was written that does not compute what the model computes."""
+    """A package was written that does not compute what the model computes.
+
+    Attributes:
+        report: the report of the compile, with how far each output is off; None where there is none.
+    """
 
     exit_code = 1
+    report: object = None

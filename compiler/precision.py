@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compiler.ir import F32, Module, Op, TensorType, Value
+from compiler.ir import F32, Module, Op, TensorType, Value, clone_function, clone_module
 from compiler.proof import Verdict, judge, run_mil
 from passes import half
-from passes.clone import clone
 
 if TYPE_CHECKING:
     from compiler.rewrite import Library
@@ -43,13 +42,11 @@ class Trial:
 
     def judge_full(self) -> Verdict:
         """The verdict on the module as it is, before half precision."""
-        return self._judge(clone(self.lowered).module, "fp32")
+        return self._judge(clone_module(self.lowered), "fp32")
 
     def judge_half(self, keep: Mapping[Op, str]) -> Verdict:
         """The verdict on the module in half precision, ``keep`` in f32."""
-        copy = clone(self.lowered)
-        half.run(copy.module, self.os, {copy.ops[op]: reason for op, reason in keep.items()})
-        return self._judge(copy.module, "fp16")
+        return self._judge(halved(self.lowered, self.os, keep)[0], "fp16")
 
     def _judge(self, module: Module, precision: str) -> Verdict:
         ours = run_mil(module, self.inputs, self.library)
@@ -101,8 +98,27 @@ def _values(trial: Trial) -> Iterator[tuple[Value, Array]]:
 
 def probe(trial: Trial, values: Sequence[Value]) -> list[Array]:
     """What ``values`` of the lowered module hold on the first set of inputs, computed in f32."""
-    copy = clone(trial.lowered)
-    return run_mil(copy.module, trial.inputs[:1], trial.library, [copy.values[v] for v in values])[0]
+    copy, twins = _copy(trial.lowered)
+    return run_mil(copy, trial.inputs[:1], trial.library, [twins[v] for v in values])[0]
+
+
+def halved(module: Module, os: str, keep: Mapping[Op, str]) -> tuple[Module, dict[Op, str]]:
+    """A copy of a mil module in half precision but for ``keep``, and those of its operators that compute in f32."""
+    copy, twins = _copy(module)
+    twin_ops = {}
+    for op, why in keep.items():
+        twin = twins[op.results[0]].op
+        assert twin is not None
+        twin_ops[twin] = why
+    return copy, half.run(copy, os, twin_ops)
+
+
+def _copy(module: Module) -> tuple[Module, dict[Value, Value]]:
+    twins: dict[Value, Value] = {}
+    out = Module(module.name, module.attributes)
+    for function in module.functions.values():
+        out.add(clone_function(function, values=twins))
+    return out, twins
 
 
 def _search(trial: Trial, keep: dict[Op, str]) -> dict[Op, str]:

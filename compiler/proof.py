@@ -244,32 +244,42 @@ def read_package(path: str | Path) -> Module:
     return module
 
 
+class MilSession:
+    """A mil module ready to run: given meaning by rules, evaluated by onnxruntime, half precision emulated."""
+
+    def __init__(self, module: Module, library: Library, probes: Sequence[Value] | None = None) -> None:
+        """Takes the module over: afterwards it holds onnx operators.
+
+        Args:
+            probes: values to give out in place of the function's outputs.
+        """
+        from compiler import evaluate
+        from passes import emulate
+
+        function = module.main
+        if probes is not None:
+            function.set_outputs(probes, [f"probe_{i}" for i in range(len(probes))])
+        if any(isinstance(v.type, TensorType) and v.type.dtype is F16 for v in _values(module)):
+            emulate.run(module)
+        library.rewrite(module, "meaning")
+        self._inputs = [(a.name, a.type) for a in function.inputs]
+        self._session = evaluate.Session(module)
+
+    def run(self, inputs: Sequence[Array]) -> list[Array]:
+        """The outputs for ``inputs``, which stand in the order of the function's and are cast to their types."""
+        fed = {}
+        for (name, type_), array in zip(self._inputs, inputs, strict=True):
+            assert isinstance(type_, TensorType)
+            fed[name] = np.asarray(array).astype(type_.dtype.numpy, copy=False)
+        return list(self._session.run(fed))
+
+
 def run_mil(
     module: Module, inputs: Sequence[Sequence[Array]], library: Library, probes: Sequence[Value] | None = None
 ) -> list[list[Array]]:
-    """Evaluates a mil module, which is consumed, on sets of inputs given in the order of its arguments.
-
-    Args:
-        probes: values to give out in place of the function's outputs.
-    """
-    from compiler import evaluate
-    from passes import emulate
-
-    function = module.main
-    if probes is not None:
-        function.set_outputs(probes, [f"probe_{i}" for i in range(len(probes))])
-    if any(isinstance(v.type, TensorType) and v.type.dtype is F16 for v in _values(module)):
-        emulate.run(module)
-    library.rewrite(module, "meaning")
-    session = evaluate.Session(module)
-    out = []
-    for one in inputs:
-        fed = {}
-        for argument, array in zip(function.inputs, one, strict=True):
-            assert isinstance(argument.type, TensorType)
-            fed[argument.name] = np.asarray(array).astype(argument.type.dtype.numpy, copy=False)
-        out.append(list(session.run(fed)))
-    return out
+    """What a mil module, which is consumed, computes on each set of inputs. See :class:`MilSession`."""
+    session = MilSession(module, library, probes)
+    return [session.run(one) for one in inputs]
 
 
 def _values(module: Module) -> Iterable[Value]:

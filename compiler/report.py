@@ -124,6 +124,11 @@ def count_ops(module: Module) -> dict[str, int]:
     return dict(counts.most_common())
 
 
+def number_of_ops(module: Module) -> int:
+    """How many operators compute something."""
+    return sum(1 for op in module.walk() if counts_as_op(op))
+
+
 def counts_as_op(op: Op) -> bool:
     """Whether an operator computes something: no constant, compressed or not, and no terminator."""
     return op.defn.constant is None and not op.defn.terminator and not op.name.startswith("mil.constexpr_")

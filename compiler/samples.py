@@ -131,16 +131,25 @@ def _table_size(user: Op, name: str, index: Value) -> int | None:
     return None
 
 
-def mismatch(inputs: Mapping[str, Array], function: Function) -> str | None:
-    """Why ``inputs`` cannot be fed to ``function``, or None: a shape that its type excludes."""
+def fitted(given: Mapping[str, Array], function: Function) -> dict[str, Array]:
+    """``given`` in the order and with the element types of the function's inputs.
+
+    Raises:
+        UserError: an array is missing, or its shape is not the input's.
+    """
+    out = {}
     for argument in function.inputs:
+        if argument.name not in given:
+            raise UserError(f"there is no array for input '{argument.name}'{suggest(argument.name, given)}")
+        out[argument.name] = np.asarray(given[argument.name])
         if not isinstance(argument.type, TensorType) or argument.type.shape is None:
             continue
-        given = inputs[argument.name].shape
-        fits = len(given) == len(argument.type.shape) and all(
-            not isinstance(d, int) or d == g for d, g in zip(argument.type.shape, given, strict=True)
+        shape = out[argument.name].shape
+        fits = len(shape) == len(argument.type.shape) and all(
+            not isinstance(d, int) or d == g for d, g in zip(argument.type.shape, shape, strict=True)
         )
         if not fits:
             want = ", ".join(map(str, argument.type.shape))
-            return f"input '{argument.name}' has shape ({want}), the array given has {tuple(given)}"
-    return None
+            raise UserError(f"input '{argument.name}' has shape ({want}), the array given for it {shape}")
+        out[argument.name] = out[argument.name].astype(argument.type.dtype.numpy, copy=False)
+    return out

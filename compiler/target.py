@@ -50,12 +50,12 @@ class Target:
         Raises:
             UserError: a name is not one of those known.
         """
-        unit = _known("target", unit, UNITS)
-        os = _known("OS release", os, RELEASES)
+        unit = known("target", unit, UNITS)
+        os = known("OS release", os, RELEASES)
         if precision is None:
             precision = "fp16" if unit in ("ane", "gpu") else "fp32"
-        precision = _known("precision", precision, PRECISIONS)
-        return Target(unit, os, precision)  # type: ignore[arg-type]  # _known has checked the names
+        precision = known("precision", precision, PRECISIONS)
+        return Target(unit, os, precision)  # type: ignore[arg-type]  # known() has checked the names
 
     @property
     def ios(self) -> int:
@@ -75,8 +75,13 @@ class Target:
         return lookup(op).since <= RELEASES[self.os][2]
 
 
-def _known(what: str, name: str, names: Iterable[str]) -> str:
-    known = list(names)
-    if name not in known:
-        raise UserError(f"no {what} is called '{name}'{suggest(name, known)}", f"one of {', '.join(known)}")
+def known(what: str, name: str, names: Iterable[str]) -> str:
+    """``name``, which must be one of ``names``.
+
+    Raises:
+        UserError: it is not; the message offers the nearest.
+    """
+    names = list(names)
+    if name not in names:
+        raise UserError(f"no {what} is called '{name}'{suggest(name, names)}", f"one of {', '.join(names)}")
     return name

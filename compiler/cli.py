@@ -1,0 +1,35 @@
+"""The command line: ``compile`` and ``planish``. Heavy imports stay inside the commands, so that --help is fast."""
+
+from __future__ import annotations
+
+import typer
+
+from compiler import cli_rules
+from compiler.cli_compile import compile_command
+from compiler.cli_console import main
+from compiler.cli_inspect import run_command, show_command, targets_command
+
+
+def _app(**kwargs: str) -> typer.Typer:
+    return typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, **kwargs)  # type: ignore[arg-type]
+
+
+compile_app = _app()
+compile_app.command()(compile_command)
+
+planish_app = _app(help="A compiler from ONNX to Core ML whose knowledge is rules that you can read, prove and write.")
+planish_app.command("compile", no_args_is_help=True)(compile_command)
+planish_app.command("run", no_args_is_help=True)(run_command)
+planish_app.command("show", no_args_is_help=True)(show_command)
+planish_app.command("targets")(targets_command)
+planish_app.add_typer(cli_rules.app, name="rules")
+
+
+def compile_main() -> None:
+    """The console script ``compile``."""
+    main(compile_app, "compile")
+
+
+def planish_main() -> None:
+    """The console script ``planish``."""
+    main(planish_app, "planish")

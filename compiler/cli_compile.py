@@ -1,0 +1,85 @@
+"""``compile MODEL``: a package, its proof, and what was done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from compiler.cli_console import Lines
+    from compiler.driver import Compilation
+
+
+def compile_command(
+    model: Annotated[Path, typer.Argument(help="The ONNX model.", show_default=False)],
+    target: Annotated[str, typer.Option(help="ane, gpu, cpu or metal: the unit to shape the package for.")] = "ane",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The package.", show_default="MODEL.mlpackage here")
+    ] = None,
+    os: Annotated[str, typer.Option(help="ios16, ios17, ios18 or ios26: the oldest release to run on.")] = "ios17",
+    precision: Annotated[
+        str | None, typer.Option(help="fp16 or fp32.", show_default="fp16 on ane and gpu, fp32 on cpu")
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=1,3,224,224", help="An input's shape; 1..8 is a range, 1|4|8 a choice of sizes."),
+    ] = None,
+    rules: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="A file of rules of your own.")] = None,
+    disable_rule: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A rule that must not fire.")] = None,
+    verify: Annotated[str, typer.Option(help="full, fast or off: how much to prove.")] = "full",
+    inputs: Annotated[
+        Path | None, typer.Option(metavar="FILE.npz", help="What to prove on, by input name.", show_default="made up")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write the report.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+) -> None:
+    """Compile an ONNX model into a Core ML package and prove that it computes what the model computes."""
+    from compiler import shapes
+    from compiler.cli_console import Lines
+    from compiler.driver import Options, compile_model
+    from compiler.errors import UserError, VerificationError
+    from compiler.report import Report
+    from compiler.target import Target, known
+
+    start = perf_counter()
+    options = Options(
+        Target.of(target, os, precision),
+        dict(shapes.parse(s) for s in shape or ()),
+        rules or (),
+        disable_rule or (),
+        known("verification", verify, ("full", "fast", "off")),  # type: ignore[arg-type]  # it has just been checked
+        inputs,
+    )
+    if json is not None and not json.parent.is_dir():
+        raise UserError(f"there is no folder {json.parent} to write the report to", "--json with a folder that exists")
+    lines = Lines(quiet)
+    try:
+        done = compile_model(model, output, options, lines)
+    except VerificationError as e:
+        if json is not None and isinstance(e.report, Report):
+            e.report.write(json)
+        raise
+    finally:
+        lines.stop()
+    if json is not None:
+        done.report.write(json)
+    _summary(done, lines, perf_counter() - start)
+
+
+def _summary(done: Compilation, lines: Lines, seconds: float) -> None:
+    """The last lines: where it runs, what stayed in f32, how long it took."""
+    report = done.report
+    total = sum(report.ops.values())
+    stays = f"{total - len(report.kept)} of {total} ops" if report.kept else f"all {total} ops"
+    lines.end("predict", f"{report.target.title} {stays}", "")
+    for kept in report.kept[:5]:
+        at = f" at node '{kept['node']}'" if kept["node"] else ""
+        lines.end("", f"{kept['op']}{at} computes in fp32: {kept['reason']}", "")
+    if len(report.kept) > 5:
+        lines.end("", f"and {len(report.kept) - 5} more; --json FILE lists them", "")
+    proven = "half precision emulated, placement predicted" if report.target.precision == "fp16" else "fp32"
+    status = "" if report.verify.passed else "; not proven (--verify off)"
+    lines.console.print(f"{report.output} in {seconds:.1f} s ({proven}{status})", style="bold", markup=False)

@@ -1,0 +1,10 @@
+"""``planish rules``: what one does with rules. Each command stands beside what it works on and is plugged in here."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Check, prove, explain, test, measure, format and document rules.",
+)

@@ -1,0 +1,205 @@
+"""Shapes of inputs: how ``--shape`` spells them, and what is done about dimensions that the model leaves open."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from compiler.errors import UserError
+from compiler.ir import UNKNOWN, Dim, suggest
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Any size from ``low`` to ``high``, both included: ``1..8``."""
+
+    low: int
+    high: int
+
+    def __str__(self) -> str:
+        return f"{self.low}..{self.high}"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of some sizes: ``1|4|8``."""
+
+    sizes: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return "|".join(map(str, self.sizes))
+
+
+Size = int | Span | Choice
+Shape = tuple[Size, ...]
+
+_SPELLING = "NAME=1,3,224,224, with a..b for a range and a|b for a choice of sizes"
+
+
+def parse(text: str) -> tuple[str, Shape]:
+    """An input's name and its shape from ``NAME=1,3,224,224``; ``NAME=`` is a scalar.
+
+    Raises:
+        UserError: it is not spelled so, or a size is not positive.
+    """
+    name, equals, sizes = text.rpartition("=")
+    if not equals or not name:
+        raise UserError(f"--shape {text} does not say which input it is for", f"--shape {_SPELLING}")
+    return name, tuple(_size(s.strip(), text) for s in sizes.split(",")) if sizes.strip() else ()
+
+
+def _size(text: str, whole: str) -> Size:
+    if re.fullmatch(r"\d+", text):
+        sizes: tuple[int, ...] = (int(text),)
+        size: Size = sizes[0]
+    elif match := re.fullmatch(r"(\d+)\s*\.\.\s*(\d+)", text):
+        sizes = (int(match[1]), int(match[2]))
+        size = Span(*sizes)
+        if sizes[0] > sizes[1]:
+            raise UserError(f"the range {text} in --shape {whole} is empty", f"{sizes[1]}..{sizes[0]}")
+    elif re.fullmatch(r"\d+(\s*\|\s*\d+)+", text):
+        sizes = tuple(sorted({int(s) for s in text.split("|")}))
+        size = Choice(sizes)
+    else:
+        raise UserError(f"'{text}' in --shape {whole} is no size", f"--shape {_SPELLING}")
+    if min(sizes) < 1:
+        raise UserError(f"a size in --shape {whole} is zero; sizes are positive", f"--shape {_SPELLING}")
+    return size
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What the shapes of a model's inputs are.
+
+    Attributes:
+        shapes: the dimensions of every input whose rank is known: sizes, or symbols for what stays flexible.
+        flexible: what each such symbol may be.
+        notes: what was decided without being asked, one sentence each.
+    """
+
+    shapes: dict[str, tuple[Dim, ...]]
+    flexible: dict[str, Span | Choice]
+    notes: list[str]
+
+
+def resolve(
+    inputs: Sequence[tuple[str, Sequence[Dim] | None]], given: Mapping[str, Shape], command: str = ""
+) -> Resolved:
+    """Fits the shapes given to the inputs that a model declares. An open batch dimension alone becomes 1.
+
+    A symbol that one input's shape gives a size has that size in every other input.
+
+    Args:
+        inputs: name and declared dimensions of each input; a string is a symbol, ``"?"`` an open dimension.
+        command: how the remedy starts, such as ``compile model.onnx``.
+
+    Raises:
+        UserError: a name is unknown, a rank or size contradicts the model, or a dimension stays open.
+    """
+    names = [n for n, _ in inputs]
+    for name in given:
+        if name not in names:
+            raise UserError(
+                f"the model has no input '{name}'{suggest(name, names)}", f"--shape for one of: {', '.join(names)}"
+            )
+    out = Resolved({}, {}, [])
+    bound: dict[str, Dim] = {}
+    for name, declared in inputs:
+        if name in given:
+            out.shapes[name] = _given(name, declared, given[name], bound, out.flexible)
+    open_inputs = []
+    for name, declared in inputs:
+        if name in given:
+            continue
+        if declared is None:
+            raise UserError(f"input '{name}' has no declared rank", f"{command} --shape {name}=…".strip())
+        dims = [bound.get(d, d) if isinstance(d, str) else d for d in declared]
+        if dims and _is_open(dims[0], out.flexible) and _is_batch(dims):
+            out.notes.append(f"the batch dimension of '{name}' is open and becomes 1; --shape {name}=… sets another")
+            if dims[0] != UNKNOWN:
+                bound[str(dims[0])] = 1
+            dims[0] = 1
+        out.shapes[name] = tuple(dims)
+    for name, shape in out.shapes.items():
+        out.shapes[name] = tuple(bound.get(d, d) if isinstance(d, str) else d for d in shape)
+        if any(_is_open(d, out.flexible) for d in out.shapes[name]):
+            open_inputs.append(name)
+    if open_inputs:
+        declared_dims = dict(inputs)[open_inputs[0]] or ()
+        options = " ".join(f"--shape {_quoted(n, _guess(out.shapes[n]))}" for n in open_inputs)
+        raise UserError(
+            f"input '{open_inputs[0]}' has open dimensions ({', '.join(map(str, declared_dims))}); "
+            "a package needs to know their sizes",
+            f"{command} {options}".strip(),
+        )
+    return out
+
+
+def _given(
+    name: str,
+    declared: Sequence[Dim] | None,
+    shape: Shape,
+    bound: dict[str, Dim],
+    flexible: dict[str, Span | Choice],
+) -> tuple[Dim, ...]:
+    if declared is not None and len(declared) != len(shape):
+        want = f"({', '.join(map(str, declared))})"
+        raise UserError(
+            f"--shape gives input '{name}' rank {len(shape)}, the model declares rank {len(declared)}: {want}",
+            f"--shape {_quoted(name, _guess(tuple(declared)))}",
+        )
+    dims: list[Dim] = []
+    for i, size in enumerate(shape):
+        was = declared[i] if declared is not None else UNKNOWN
+        if isinstance(was, int):
+            if was != size:
+                raise UserError(
+                    f"--shape gives dimension {i} of input '{name}' as {size}, the model fixes it at {was}",
+                    f"--shape {_quoted(name, _guess(tuple(declared or ())))}",
+                )
+            dims.append(was)
+            continue
+        dim: Dim
+        if isinstance(size, int):
+            dim = size
+        else:
+            dim = was if was != UNKNOWN else re.sub(r"\W", "_", f"{name}_{i}")
+            if flexible.setdefault(dim, size) != size:
+                raise UserError(f"dimension '{dim}' is given as {flexible[dim]} and as {size}", "give it once")
+        if was != UNKNOWN and bound.setdefault(was, dim) != dim:
+            raise UserError(f"dimension '{was}' is given as {bound[was]} and as {dim}", "one size for each name")
+        dims.append(dim)
+    return tuple(dims)
+
+
+def _is_open(dim: Dim, flexible: Mapping[str, object]) -> bool:
+    return isinstance(dim, str) and dim not in flexible
+
+
+def _is_batch(dims: Sequence[Dim]) -> bool:
+    """Whether the open first dimension is a batch: the name says so, or nothing speaks against it."""
+    first = str(dims[0]).lower()
+    if "batch" in first or first in ("n", "b", "bs"):
+        return True
+    return len(dims) >= 2 and not any(word in first for word in ("seq", "len", "time", "frame", "height", "width"))
+
+
+def _guess(dims: Sequence[Dim]) -> tuple[int, ...]:
+    """A likely shape to offer: what is known, and the usual sizes for the rest."""
+    out = []
+    for i, d in enumerate(dims):
+        if isinstance(d, int):
+            out.append(d)
+        elif i == 0 and _is_batch(dims):
+            out.append(1)
+        elif len(dims) == 4:
+            out.append(224)
+        else:
+            out.append(128)
+    return tuple(out)
+
+
+def _quoted(name: str, shape: Sequence[Size]) -> str:
+    text = f"{name}={','.join(map(str, shape))}"
+    return text if re.fullmatch(r"[\w=,.:/|-]+", text) and "|" not in text else f"'{text}'"
