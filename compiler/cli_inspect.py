@@ -1,4 +1,4 @@
-"""``planish run``, ``show`` and ``targets``: what a package computes, what the IR is at any stage, what targets there are."""
+"""``planish run``, ``show``, ``targets``: what a package computes, the IR at any stage, what one can compile for."""
 
 from __future__ import annotations
 

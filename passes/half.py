@@ -64,7 +64,7 @@ def constant_loss(array: np.ndarray[Any, Any], limit: float = CONSTANT_LOSS) -> 
         total += float(np.dot(part, part))
     if total == 0.0:
         # Squares of what is left may have vanished; the values themselves tell.
-        tiny = flat[flat != 0]
+        tiny = flat[(flat != 0) & np.isfinite(flat)]
         return f"constant {float(tiny[0]):.3g} vanishes in half precision" if tiny.size else None
     if lost > total * limit**2:
         worst = float(flat[np.argmax(np.abs(flat))])
