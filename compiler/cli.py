@@ -33,3 +33,7 @@ def compile_main() -> None:
 def planish_main() -> None:
     """The console script ``planish``."""
     main(planish_app, "planish")
+
+
+if __name__ == "__main__":
+    compile_main()
