@@ -121,6 +121,9 @@ class Dialect(ABC):
     """A set of operators with their definitions and the inference of their result types."""
 
     name: str
+    #: A rewrite's result takes the type of the value that it replaces, without inference: for dialects whose inference
+    #: costs much, and whose rules are proved.
+    adopts_types = False
 
     @abstractmethod
     def lookup(self, op: str) -> OpDef | None:

@@ -26,6 +26,9 @@ _KEYWORDS = frozenset({"func", "module", "return", "_"})
 BLOB_REFERENCE = re.compile(r"sha256:[0-9a-f]{16}\Z")
 
 
+_LARGEST_SINGLE = float(np.finfo(np.float32).max)
+
+
 def quote(text: str) -> str:
     """``text`` as a JSON string; what does not print (line separators, lone surrogates) is escaped."""
     return json.dumps(text, ensure_ascii=not text.isprintable())
@@ -53,7 +56,7 @@ def spell_float(value: float) -> str:
     nearest to 1e-05, which is what an ONNX attribute of 1e-05 reads as.
     """
     text = float.__repr__(value)
-    if len(text) > 9:
+    if len(text) > 9 and abs(value) <= _LARGEST_SINGLE:
         single = np.float32(value)
         if float(single) == value:
             short = str(single)
@@ -178,7 +181,9 @@ def read_elements(elements: list[Any], dtype: DType) -> Array:
                 raise TypeError(f"{e!r} is not of type {dtype}")
         with np.errstate(over="ignore"):
             return np.array(elements, np.float64).astype(dtype.numpy)
-    raise TypeError(f"elements of type {dtype} are written as bytes: dense<0x…>")
+    if elements:
+        raise TypeError(f"elements of type {dtype} are written as bytes: dense<0x…>")
+    return np.empty(0, dtype.numpy)
 
 
 def _require(elements: list[Any], kind: type, dtype: DType) -> None:
