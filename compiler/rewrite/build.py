@@ -1,0 +1,295 @@
+"""What a rule's result is built with, and the Python functions that build it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from compiler.ir import (
+    F32,
+    I32,
+    I64,
+    Block,
+    Builder,
+    DType,
+    InferenceError,
+    Location,
+    Op,
+    OpDef,
+    OpResult,
+    TensorType,
+    Value,
+    from_numpy,
+    get_dialect,
+    lookup,
+)
+from compiler.rewrite.expressions import ExpressionCompiler, local
+from compiler.rewrite.functions import Decline
+from compiler.rewrite.resolve import Binding, Variant
+
+_BUILT = Binding("value")
+
+
+class RuleBuilder:
+    """Builds the operators of one rewrite before the anchor, and remembers them.
+
+    It is what a Python builder (``rewrite by``) gets as its first argument; such a builder may also raise
+    :class:`Decline`, and nothing will have happened.
+    """
+
+    __slots__ = ("_builder", "block", "made", "target")
+
+    def __init__(self, before: Op, loc: Location, target: Any = None) -> None:
+        assert before.block is not None
+        self.block: Block = before.block
+        self._builder = Builder(before.block, before, loc)
+        self.made: list[Op] = []
+        self.target = target
+
+    def op(
+        self,
+        name: str,
+        operands: Sequence[Any],
+        attributes: Mapping[str, Any] | None = None,
+        results: int = 1,
+        replaced: tuple[Value, ...] | None = None,
+        regions: Sequence[Block] = (),
+        named: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Makes an operator.
+
+        Args:
+            operands: values, None for an absent one, or compile-time data that becomes a constant.
+            attributes: None leaves one out.
+            results: how many results are wanted.
+            replaced: the values that the results will stand for, if they do.
+            regions: blocks to move into the operator.
+            named: operands by name, behind the positional ones.
+
+        Returns:
+            Its result, or a tuple of them where several are wanted.
+
+        Raises:
+            InferenceError: it cannot be made so.
+        """
+        defn = lookup(name)
+        args = list(operands)
+        for key, value in (named or {}).items():
+            index = defn.operand_index(key)
+            if index is None:
+                raise InferenceError(f"{name} has no operand '{key}'")
+            args.extend([None] * (index + 1 - len(args)))
+            args[index] = value
+        while args and args[-1] is None:
+            args.pop()
+        values = [a if a is None or isinstance(a, Value) else self._constant(defn, args, i) for i, a in enumerate(args)]
+        attrs = {k: coerce(defn, k, v) for k, v in (attributes or {}).items() if v is not None}
+        for region in regions:
+            if region.parent is not None:
+                region.parent.regions = ()
+        types = None
+        if replaced is not None and get_dialect(defn.dialect).adopts_types:
+            types = [r.type for r in replaced]
+        op = self._builder.op(name, values, attrs, types, results=results, regions=regions)
+        self.made.append(op)
+        if results == 1:
+            return op.results[0]
+        if len(op.results) < results:
+            raise InferenceError(f"{name} has {len(op.results)} results here, {results} are named")
+        return op.results[:results]
+
+    def clone(
+        self,
+        original: Value,
+        operands: Sequence[Any],
+        attributes: Mapping[str, Any] | None = None,
+        results: int = 1,
+        replaced: tuple[Value, ...] | None = None,
+        regions: Sequence[Block] = (),
+        named: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Makes the operator that ``original`` comes from again, with other operands (and attributes, where given)."""
+        if original.op is None:
+            raise InferenceError("an input has no operator to clone")
+        merged = {**original.op.attributes, **(attributes or {})}
+        return self.op(original.op.name, operands, merged, results, replaced, regions, named)
+
+    def constant(self, value: Any, dialect: str) -> OpResult:
+        """Makes a constant of ``dialect``."""
+        result = self._builder.constant(value, dialect)
+        self.made.append(result.op)
+        return result
+
+    def value(self, x: Any, old: Value) -> Value:
+        """What stands for ``old``: a value as it is, or data as a constant of the same element type."""
+        if isinstance(x, Value):
+            return x
+        if x is None:
+            raise Decline("absent")
+        array = np.asarray(x)
+        if isinstance(old.type, TensorType):
+            array = convert(array, old.type.dtype, exact=isinstance(x, np.ndarray))
+        assert old.op is not None
+        return self.constant(array, old.op.defn.dialect)
+
+    def _constant(self, defn: OpDef, args: Sequence[Any], index: int) -> OpResult:
+        spec = defn.operands[min(index, len(defn.operands) - 1)]
+        x = args[index]
+        array = np.asarray(x)
+        want: DType | None = None
+        if spec.type_variable or spec.arity == "variadic":
+            for i, other in enumerate(args):
+                if isinstance(other, Value) and isinstance(other.type, TensorType):
+                    its = defn.operands[min(i, len(defn.operands) - 1)]
+                    if its is spec or (its.type_variable and its.type_variable == spec.type_variable):
+                        want = other.type.dtype
+                        break
+        if want is None:
+            want = _preferred(array, isinstance(x, (np.ndarray, np.generic)), spec.dtypes)
+        result = self._builder.constant(convert(array, want, exact=isinstance(x, np.ndarray)), defn.dialect)
+        self.made.append(result.op)
+        return result
+
+    def undo(self) -> None:
+        """Erases everything that was built, last first."""
+        for op in reversed(self.made):
+            op.erase()
+        self.made.clear()
+
+
+def _preferred(array: np.ndarray[Any, Any], typed: bool, allowed: frozenset[DType] | None) -> DType:
+    own = from_numpy(array.dtype)
+    if typed and (allowed is None or own in allowed):
+        return own
+    default = F32 if own.is_float else I64 if own.is_integer else own
+    if allowed is None or default in allowed:
+        return default
+    narrower = I32 if own.is_integer and I32 in allowed else None
+    if narrower is not None:
+        return narrower
+    if len(allowed) == 1:
+        return next(iter(allowed))
+    return F32 if own.is_integer and F32 in allowed else own
+
+
+def convert(array: np.ndarray[Any, Any], to: DType, exact: bool) -> np.ndarray[Any, Any]:
+    """``array`` in another element type.
+
+    Args:
+        exact: an array is only converted among floats or among integers that hold it; a number or list written in a
+            rule is converted freely if nothing is lost.
+
+    Raises:
+        InferenceError: the element types do not go together, or a number does not fit.
+    """
+    if array.dtype == to.numpy:
+        return array
+    have = from_numpy(array.dtype)
+    if exact and not (have.is_float and to.is_float) and not (have.is_integer and to.is_integer):
+        raise InferenceError(f"an array of {have} where {to} is needed")
+    out = array.astype(to.numpy)
+    if to.is_integer and not bool((out.astype(array.dtype) == array).all()):
+        raise InferenceError(f"a number does not fit into {to}")
+    return out
+
+
+def coerce(defn: OpDef, name: str, value: Any) -> Any:
+    """An attribute value in the form the definition wants: Python numbers and tuples, not NumPy's.
+
+    Raises:
+        InferenceError: it cannot be put so.
+    """
+    spec = defn.attributes.get(name)
+    if spec is None:
+        return value  # the builder says that there is no such attribute
+    try:
+        match spec.kind:
+            case "int":
+                return value if isinstance(value, DType) else int(value)
+            case "float":
+                return float(value)
+            case "bool":
+                return bool(value)
+            case "ints":
+                return tuple(int(v) for v in np.asarray(value).reshape(-1))
+            case "floats":
+                return tuple(float(v) for v in np.asarray(value).reshape(-1))
+            case "bools":
+                return tuple(bool(v) for v in np.asarray(value).reshape(-1))
+            case "strings":
+                return tuple(value)
+            case "tensor":
+                return np.asarray(value)
+            case _:
+                return value
+    except (TypeError, ValueError):
+        raise InferenceError(f"{defn.name}: attribute {name} cannot be {value!r}") from None
+
+
+#: Builds a variant's result: (builder, target, bound tuple) → pairs of replaced value and what replaces it.
+Build = Callable[[RuleBuilder, Any, tuple[Any, ...]], Sequence[tuple[Value, Any]]]
+
+
+class Bindings:
+    """What a rule has bound, by name, for a Python builder: ``m.x``."""
+
+    def __init__(self, names: Sequence[str], values: Sequence[Any]) -> None:
+        self.__dict__.update(zip(names, values))
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"the rule binds no '{name}'")
+
+
+def compile_build(
+    variant: Variant,
+    index: int,
+    names: Sequence[str],
+    expressions: ExpressionCompiler,
+    externs: Mapping[str, Callable[..., Any]],
+) -> Build:
+    """The function that builds rewrite number ``index`` of a variant from the tuple that its matcher gives."""
+    rewrite = variant.rewrites[index]
+    targets = [t.id for i in variant.anchors for t in variant.statements[i].targets if t.id != "_"]
+    if rewrite.builder is not None:
+        return _python_build(externs[rewrite.builder], targets, names)
+    known = {t.id for stmt in variant.statements for t in stmt.targets if t.id != "_"}
+    assigned = [t.id for stmt in rewrite.statements for t in stmt.targets]
+    lines = ["def build(B, target, m):"]
+    lines.append(f"    ({', '.join(local(n) for n in names)}{',' if len(names) == 1 else ''}) = m")
+    for name in assigned:
+        if name in known:
+            lines.append(f"    r_{name} = {local(name)}")
+    scope = dict(variant.bindings)
+    for stmt in rewrite.statements:
+        ids = [t.id for t in stmt.targets]
+        root = f"({', '.join(f'r_{i}' for i in ids)},)" if all(i in known for i in ids) else "None"
+        source = expressions.build(stmt.value, scope, len(ids), root)
+        lines.append(f"    {', '.join(local(i) for i in ids)} = {source}")
+        for t in stmt.targets:
+            scope[t.id] = _BUILT
+    pairs = ", ".join(f"(r_{i}, B.value({local(i)}, r_{i}))" for i in assigned if i in known)
+    lines.append(f"    return ({pairs},)")
+    env: dict[str, Any] = dict(expressions.globals)
+    exec(compile("\n".join(lines) + "\n", f"<rewrite of {variant.rule.name}>", "exec"), env)
+    build: Build = env["build"]
+    return build
+
+
+def _python_build(function: Callable[..., Any], targets: Sequence[str], names: Sequence[str]) -> Build:
+    def build(b: RuleBuilder, target: Any, m: tuple[Any, ...]) -> Sequence[tuple[Value, Any]]:
+        bound = Bindings(names, m)
+        made = function(b, bound)
+        if made is None:
+            raise Decline("the builder declined")
+        values = made if isinstance(made, tuple) else (made,)
+        if len(values) != len(targets):
+            raise InferenceError(f"the builder gave {len(values)} values, the rule names {len(targets)} results")
+        pairs = []
+        for t, v in zip(targets, values):
+            old = getattr(bound, t)
+            pairs.append((old, b.value(v, old)))
+        return pairs
+
+    return build

@@ -1,0 +1,351 @@
+"""The worklist: applies the rules of a stage until none applies.
+
+Cost is local: an application touches what the rule matched and built, and queues again only the operators near it.
+Nothing is changed before a match is whole, and what a rule built is taken back if the types do not fit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from compiler.ir import Block, Function, InferenceError, Location, Module, Op, OpResult, TensorType, Value, type_meet
+from compiler.rewrite.build import RuleBuilder
+from compiler.rewrite.diagnostics import RewriteError
+from compiler.rewrite.functions import Decline
+from compiler.rewrite.library import Entry, Stage
+
+#: What rules see where no target is given.
+NO_TARGET = SimpleNamespace(unit=None, ios=None, precision=None, supports=lambda name: True)
+
+#: An operator may descend from this many applications, and four times the size of the graph more, before the rules
+#: count as not terminating: a transpose that travels through a whole graph is one long descent, a swap has no end.
+_DESCENT = 1000
+
+#: Operators that lie between a rule's first root and an operand defined behind it are moved up, at most this many.
+_MOST_HOISTED = 64
+
+
+@dataclass(slots=True)
+class RuleStats:
+    """What one rule did: how often it was tried, applied, and turned down because types did not fit."""
+
+    attempts: int = 0
+    fires: int = 0
+    rejected: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Report:
+    """What a stage did to a module."""
+
+    stage: str
+    rules: dict[str, RuleStats] = field(default_factory=dict)
+    visits: int = 0
+    seconds: float = 0.0
+
+    @property
+    def fires(self) -> dict[str, int]:
+        """The rules that fired, with how often, most first."""
+        counts = Counter({name: r.fires for name, r in self.rules.items() if r.fires})
+        return dict(counts.most_common())
+
+
+@dataclass(frozen=True, slots=True)
+class _Descent:
+    """How an operator came to be, within one stage: the rule that built it, and the descent of what it matched."""
+
+    rule: str
+    parent: _Descent | None
+    depth: int
+
+
+OnFire = Callable[[str, Sequence[Op], Sequence[Op]], None]
+
+
+def rewrite(
+    scope: Module | Function | Block,
+    stage: Stage,
+    target: Any = None,
+    *,
+    timed: bool = False,
+    on_fire: OnFire | None = None,
+) -> Report:
+    """Applies the rules of ``stage`` to everything in ``scope``, regions included, until none applies.
+
+    Args:
+        target: what conditions see as ``target``.
+        timed: also measure the seconds that each rule takes.
+        on_fire: called after each application with the rule's name, the matched operators that are gone, and the new.
+
+    Raises:
+        RewriteError: the rules do not terminate (the message names the cycle), or one of them built what cannot be.
+    """
+    return _Run(stage, NO_TARGET if target is None else target, timed, on_fire).run(scope)
+
+
+class _Run:
+    def __init__(self, stage: Stage, target: Any, timed: bool, on_fire: OnFire | None) -> None:
+        self.stage = stage
+        self.target = target
+        self.timed = timed
+        self.on_fire = on_fire
+        self.report = Report(stage.name, {name: RuleStats() for name in stage.rules})
+        self.queue: deque[Op] = deque()
+        self.queued: set[Op] = set()
+        self.descent: dict[Op, _Descent] = {}
+        self.limit = 0
+        self.fuel = 0
+
+    def run(self, scope: Module | Function | Block) -> Report:
+        started = time.perf_counter()
+        size = 0
+        for op in scope.walk():
+            size += 1
+            self.push(op)
+        self.limit = _DESCENT + 4 * size
+        self.fuel = 10_000 + 100 * size
+        queue, queued = self.queue, self.queued
+        candidates = self.stage.candidates
+        visits = 0
+        while queue:
+            op = queue.popleft()
+            queued.discard(op)
+            if op.block is None:
+                continue
+            visits += 1
+            for entry in candidates(op):
+                if self.attempt(entry, op):
+                    break
+        self.report.visits = visits
+        self.report.seconds = time.perf_counter() - started
+        return self.report
+
+    def push(self, op: Op) -> None:
+        if op not in self.queued and self.stage.starts_at(op):
+            self.queued.add(op)
+            self.queue.append(op)
+
+    def attempt(self, entry: Entry, op: Op) -> bool:
+        stats = self.report.rules[entry.rule.name]
+        stats.attempts += 1
+        if not self.timed:
+            return self.try_rule(entry, op, stats)
+        started = time.perf_counter()
+        try:
+            return self.try_rule(entry, op, stats)
+        finally:
+            stats.seconds += time.perf_counter() - started
+
+    def try_rule(self, entry: Entry, op: Op, stats: RuleStats) -> bool:
+        try:
+            found = entry.matcher.match(op, self.target)
+        except Exception as e:
+            raise _failed(entry, op, "a condition", e) from e
+        if found is None:
+            return False
+        variant, matched, bound = found
+        roots = self.roots(entry, matched, bound)
+        before = self.place(roots, matched)
+        if before is None:
+            return False
+        loc = Location.fuse((m.loc for m in matched), entry.rule.name)
+        builder = RuleBuilder(before, loc, self.target)
+        try:
+            pairs = entry.builds[variant](builder, self.target, bound)
+        except Decline:
+            builder.undo()
+            return False
+        except Exception as e:
+            builder.undo()
+            raise _failed(entry, op, "the result", e) from e
+        made = set(builder.made)
+        if not all(_fits(old, new, made) for old, new in pairs):
+            builder.undo()
+            stats.rejected += 1
+            return False
+        stats.fires += 1
+        self.apply(entry.rule.name, pairs, matched, builder.made)
+        return True
+
+    @staticmethod
+    def roots(entry: Entry, matched: Sequence[Op], bound: Sequence[Any]) -> list[Op]:
+        v = entry.matcher.variant
+        if len(v.anchors) == 1:
+            return [matched[0]]
+        values = dict(zip(entry.matcher.names, bound))
+        roots: list[Op] = []
+        for i in v.anchors:
+            name = next((t.id for t in v.statements[i].targets if t.id != "_"), None)
+            if name is not None:
+                roots.append(values[name].op)
+        return roots
+
+    def place(self, roots: list[Op], matched: Sequence[Op]) -> Op | None:
+        """The operator before which the result goes: behind all that the match uses, before all users of its results.
+
+        With several roots that may need operators between them to move up; None if that cannot be.
+        """
+        if len(roots) == 1:
+            return roots[0]
+        first = min(roots, key=lambda r: r._order)
+        last = max(roots, key=lambda r: r._order)
+        if all(_after(u, last) for r in roots if r is not last for v in r.results for u in v.users):
+            return last
+        inside = set(matched)
+        to_move: list[Op] = []
+        for op in matched:
+            for v in op.operands:
+                if v is not None and v.op not in inside and not _collect(v.op, first, inside, to_move):
+                    return None
+        assert first.block is not None
+        for op in to_move:
+            first.block.remove(op)
+            first.block.insert_before(first, op)
+        return first
+
+    def apply(self, rule: str, pairs: Sequence[tuple[Value, Any]], matched: Sequence[Op], made: Sequence[Op]) -> None:
+        parent = None
+        for m in matched:
+            d = self.descent.get(m)
+            if d is not None and (parent is None or d.depth > parent.depth):
+                parent = d
+        step = _Descent(rule, parent, parent.depth + 1 if parent else 1)
+        self.fuel -= 1
+        if step.depth > self.limit or self.fuel < 0:
+            raise RewriteError(self.endless(step), "switch one of them off with --disable-rule, or add a condition")
+        near: list[Value] = []
+        for old, new in pairs:
+            if not new.name or (isinstance(new, OpResult) and new.op in made):
+                new.name = old.name or new.name
+            met = type_meet(new.type, old.type)
+            if met is not None and isinstance(new, OpResult):
+                new.type = met
+            old.replace_all_uses_with(new)
+            near.append(new)
+        for op in made:
+            self.descent[op] = step
+            self.push(op)
+        gone = self.erase(matched)
+        self.requeue(near)
+        if self.stage.roots:
+            for op in made:
+                for v in op.operands:
+                    if v is not None:
+                        for user in list(v.users):
+                            if user.defn.name in self.stage.roots:
+                                self.push(user)
+        if self.on_fire is not None:
+            self.on_fire(rule, gone, made)
+
+    def erase(self, matched: Sequence[Op]) -> list[Op]:
+        """Erases matched operators that nothing uses any more, and what thereby falls out of use."""
+        gone: list[Op] = []
+        stack = list(reversed(matched))
+        roots = {matched[0]}
+        while stack:
+            op = stack.pop()
+            if op.block is None or not op.is_unused or not (op.defn.pure or op in roots) or op.defn.terminator:
+                continue
+            operands = op.operands
+            op.erase()
+            self.descent.pop(op, None)
+            gone.append(op)
+            for v in operands:
+                if v is None:
+                    continue
+                if v.op is not None and v.op.is_unused:
+                    stack.append(v.op)
+                elif len(v._uses) == 1:
+                    # A condition on the number of uses may hold from now on.
+                    self.requeue((v,))
+        return gone
+
+    def requeue(self, values: Iterable[Value]) -> None:
+        """Queues the operators whose patterns may reach ``values``."""
+        front = list(values)
+        seen: set[Op] = set()
+        for _ in range(self.stage.depth):
+            following: list[Value] = []
+            for v in front:
+                for user in v.users:
+                    if user not in seen:
+                        seen.add(user)
+                        self.push(user)
+                        following.extend(user.results)
+            if not following:
+                return
+            front = following
+
+    def endless(self, step: _Descent) -> str:
+        chain: list[str] = []
+        at: _Descent | None = step
+        while at is not None and len(chain) < 400:
+            chain.append(at.rule)
+            at = at.parent
+        cycle = _period(chain)
+        if cycle is None:
+            most = Counter({n: r.fires for n, r in self.report.rules.items()}).most_common(3)
+            names = ", ".join(f"{n} ({c}×)" for n, c in most if c)
+            return f"the rules of stage {self.stage.name} do not terminate; the most active are {names}"
+        names = " → ".join([*reversed(cycle), cycle[-1]])
+        return f"the rules of stage {self.stage.name} do not terminate: {names}"
+
+
+def _period(chain: Sequence[str]) -> list[str] | None:
+    """The shortest sequence of which ``chain`` is a repetition, over three periods at least."""
+    for p in range(1, len(chain) // 3 + 1):
+        if all(chain[i] == chain[i + p] for i in range(2 * p)):
+            return list(chain[:p])
+    return None
+
+
+def _fits(old: Value, new: Any, made: set[Op]) -> bool:
+    """Whether ``new`` may stand for ``old``: the same type, or, for what was just built, one that does not contradict.
+
+    Inference may know less of a new operator than of the old one, or more; of a value that was there before, a less
+    specific type means that the two need not have the same shape.
+    """
+    if new.type is old.type:
+        return True
+    met = type_meet(old.type, new.type)
+    if met is None:
+        return False
+    if isinstance(new, OpResult) and new.op in made:
+        return True
+    return met is new.type and not (isinstance(old.type, TensorType) and old.type.shape is None)
+
+
+def _after(user: Op, op: Op) -> bool:
+    """Whether ``user``, or the operator of ``op``'s block that holds it, comes after ``op``."""
+    at: Op | None = user
+    while at is not None and at.block is not op.block:
+        at = at.parent
+    return at is not None and (op.comes_before(at))
+
+
+def _collect(op: Op | None, first: Op, inside: set[Op], to_move: list[Op]) -> bool:
+    """Lists the operators, operands first, that must move before ``first`` for ``op`` to be usable there."""
+    if op is None or op.block is not first.block or op.comes_before(first) or op in to_move:
+        return True
+    if op in inside or op.regions or not op.defn.pure or len(to_move) >= _MOST_HOISTED:
+        return False
+    if not all(_collect(v.op, first, inside, to_move) for v in op.operands if v is not None):
+        return False
+    to_move.append(op)
+    return True
+
+
+def _failed(entry: Entry, op: Op, part: str, e: Exception) -> RewriteError:
+    rule = entry.rule
+    where = f" at {op.loc}" if op.loc.nodes else ""
+    what = str(e) if isinstance(e, InferenceError) else f"{type(e).__name__}: {e}"
+    return RewriteError(
+        f"{rule.file}:{rule.pos.line}: rule '{rule.name}': {part} failed on {op.name}{where}: {what}",
+        f"correct the rule, or leave it out with --disable-rule {rule.name}",
+    )

@@ -1,0 +1,364 @@
+"""Rule files → stages: loading, checking, ordering, and the index that the driver asks for candidates."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import pickle
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+
+from compiler.errors import UserError
+from compiler.ir import Op, suggest
+from compiler.rewrite import syntax as s
+from compiler.rewrite.build import Build, compile_build
+from compiler.rewrite.diagnostics import Diagnostic, RuleError
+from compiler.rewrite.expressions import ExpressionCompiler
+from compiler.rewrite.matcher import Matcher, MatcherCompiler
+from compiler.rewrite.parse import GRAMMAR, parse
+from compiler.rewrite.resolve import Environment, Resolver, Variant
+
+#: The rules that come with the compiler.
+LIBRARY = Path(__file__).resolve().parents[2] / "rules"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A matcher and its builders, as the driver runs them."""
+
+    rule: s.Rule
+    matcher: Matcher
+    builds: tuple[Build, ...]
+
+
+@dataclass(slots=True)
+class _Slot:
+    """The entries that can start at one kind of operator, and which of them its operands' producers admit."""
+
+    name: str
+    width: int
+    entries: tuple[Entry, ...]
+    admitted: dict[tuple[str | None, ...], tuple[Entry, ...]] = field(default_factory=dict)
+
+    def admit(self, key: tuple[str | None, ...]) -> tuple[Entry, ...]:
+        found = tuple(e for e in self.entries if _admits(e.matcher, self.name, key))
+        self.admitted[key] = found
+        return found
+
+
+def _admits(m: Matcher, name: str, key: tuple[str | None, ...]) -> bool:
+    needs = m.keys[name]
+    if len(key) < len(needs):
+        return False
+    if all(n is None or k in n for n, k in zip(needs, key)):
+        return True
+    if name not in m.commutative or len(key) < 2:
+        return False
+    first, second, *rest = (*needs, None) if len(needs) == 1 else needs
+    swapped = (second, first, *rest)
+    return all(n is None or k in n for n, k in zip(swapped, key))
+
+
+class Stage:
+    """The rules of one stage, compiled into one index by operator.
+
+    Attributes:
+        rules: in the order in which they are tried on an operator.
+        depth: the longest chain of operators that a pattern looks at.
+        roots: operators that start a rule with several roots.
+    """
+
+    def __init__(self, name: str, entries: Sequence[Entry]) -> None:
+        self.name = name
+        self.entries = tuple(entries)
+        self.rules = tuple(dict.fromkeys(e.rule.name for e in entries))
+        self.depth = max((_depth(e.matcher.variant) for e in entries), default=1)
+        by_name: dict[str, list[Entry]] = {}
+        self.roots: set[str] = set()
+        for e in entries:
+            for op in e.matcher.keys:
+                by_name.setdefault(op, []).append(e)
+                if len(e.matcher.variant.anchors) > 1:
+                    self.roots.add(op)
+        self._slots = {
+            op: _Slot(op, max(len(e.matcher.keys[op]) for e in found), tuple(found)) for op, found in by_name.items()
+        }
+
+    def candidates(self, op: Op) -> tuple[Entry, ...]:
+        """The entries whose cheap test ``op`` passes, in order."""
+        slot = self._slots.get(op.defn.name)
+        if slot is None:
+            return ()
+        if slot.width == 0:
+            return slot.entries
+        key = tuple([None if v is None or (p := v.op) is None else p.defn.name for v in op.operands[: slot.width]])
+        found = slot.admitted.get(key)
+        return slot.admit(key) if found is None else found
+
+    def starts_at(self, op: Op) -> bool:
+        """Whether any rule of the stage can start at ``op``."""
+        return op.defn.name in self._slots
+
+
+def _depth(v: Variant) -> int:
+    named = {t.id: stmt.pattern for stmt in v.statements for t in stmt.targets}
+
+    def of(p: Any, seen: int) -> int:
+        if isinstance(p, s.ValuePattern) and p.id in named and seen < len(named):
+            return of(named[p.id], seen + 1)
+        if isinstance(p, s.NamedOperand):
+            return of(p.pattern, seen)
+        if isinstance(p, s.OpPattern):
+            return 1 + max((of(a, seen) for a in p.args), default=0)
+        return 0
+
+    return max(of(v.statements[i].pattern, 0) for i in v.anchors)
+
+
+class Library:
+    """Rules loaded together. Stages are compiled when they are first asked for."""
+
+    def __init__(self, files: Sequence[s.RuleFile], disabled: Iterable[str] = (), traced: bool = False) -> None:
+        """Resolves all rules.
+
+        Raises:
+            RuleError: rules are wrong; all findings at once.
+            UserError: a disabled rule does not exist.
+        """
+        self.files = list(files)
+        self.sources = {f.path: f.source for f in files}
+        self.traced = traced
+        self.env = Environment()
+        for f in files:
+            self.env.add(f)
+        self.rules: dict[str, s.Rule] = {}
+        self._files: dict[str, s.RuleFile] = {}
+        findings: list[Diagnostic] = []
+        for f in files:
+            for r in f.rules:
+                if r.name in self.rules:
+                    first = self.rules[r.name]
+                    message = f"rule '{r.name}' stands already in {first.file}:{first.pos.line}; choose another name"
+                    findings.append(Diagnostic(f.path, r.name_pos, message, code="duplicate"))
+                self.rules[r.name] = r
+                self._files[r.name] = f
+        self.disabled = tuple(disabled)
+        for name in self.disabled:
+            if name not in self.rules:
+                raise UserError(
+                    f"no rule is called '{name}'{suggest(name, self.rules)}", "planish rules doc lists them"
+                )
+        if findings:
+            raise RuleError(findings, self.sources)
+        self._stages: dict[str, Stage] = {}
+        self._externs: dict[str, Callable[..., Any]] = {}
+        self.warnings: list[Diagnostic] = []
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The names of all stages that have rules."""
+        return tuple(dict.fromkeys(r.stage for r in self.rules.values()))
+
+    @property
+    def hash(self) -> str:
+        """Identifies the set of rules: the same text gives the same hash."""
+        h = hashlib.sha256()
+        for f in sorted(self.files, key=lambda f: Path(f.path).name):
+            h.update(f.source.encode())
+        h.update("\0".join(sorted(self.disabled)).encode())
+        return h.hexdigest()
+
+    def stage(self, name: str) -> Stage:
+        """The compiled stage; an empty one if no rule joins it.
+
+        Raises:
+            RuleError: a rule of the stage is wrong; all findings of the stage at once.
+        """
+        found = self._stages.get(name)
+        if found is None:
+            found = self._stages[name] = self.compile([r for r in self.rules.values() if r.stage == name], name)
+        return found
+
+    def check(self) -> list[Diagnostic]:
+        """All findings in all rules, warnings included."""
+        out: list[Diagnostic] = []
+        for name in dict.fromkeys(r.stage for r in self.rules.values()):
+            try:
+                self.stage(name)
+            except RuleError as e:
+                out.extend(e.diagnostics)
+        return [*out, *self.warnings]
+
+    def compile(self, rules: Sequence[s.Rule], name: str) -> Stage:
+        findings: list[Diagnostic] = []
+        entries: list[Entry] = []
+        for rule in _ordered([r for r in rules if r.name not in self.disabled], findings):
+            resolver = Resolver(self.env, self._files[rule.name])
+            variants = resolver.rule(rule)
+            findings.extend(d for d in resolver.diagnostics if d.severity == "error")
+            self.warnings.extend(d for d in resolver.diagnostics if d.severity == "warning")
+            for v in variants:
+                try:
+                    entries.append(self.entry(v))
+                except (ValueError, UserError) as e:
+                    findings.append(Diagnostic(rule.file, rule.name_pos, f"rule '{rule.name}': {e}", code="compile"))
+        if findings:
+            raise RuleError(findings, self.sources)
+        return Stage(name, entries)
+
+    def entry(self, v: Variant) -> Entry:
+        """Compiles one variant."""
+        names = {c.callee for c in _calls(v)} | {r.builder for r in v.rewrites if r.builder}
+        externs = {n: self.extern(n) for n in names if n in self.env.externs or (n and "." in n and self._is_python(n))}
+        expressions = ExpressionCompiler(self.env, _LazyExterns(self))
+        matcher = MatcherCompiler(v, expressions, self.traced).compile()
+        builds = tuple(compile_build(v, i, matcher.names, expressions, externs) for i in range(len(v.rewrites)))
+        return Entry(v.rule, matcher, builds)
+
+    def _is_python(self, name: str) -> bool:
+        return any(r.builder == name for rule in self.rules.values() for r in rule.rewrites)
+
+    def extern(self, name: str) -> Callable[..., Any]:
+        """The Python function that ``name`` stands for: one declared by ``extern``, or a dotted path.
+
+        Raises:
+            UserError: it cannot be imported.
+        """
+        found = self._externs.get(name)
+        if found is None:
+            declared = self.env.externs.get(name)
+            module, _, attribute = (f"{declared.module}.{name}" if declared else name).rpartition(".")
+            try:
+                found = getattr(importlib.import_module(module), attribute)
+            except (ImportError, AttributeError) as e:
+                raise UserError(f"Python function '{attribute}' cannot be imported from '{module}': {e}") from None
+            self._externs[name] = found
+        return found
+
+
+class _LazyExterns(dict[str, Callable[..., Any]]):
+    """Imports a Python function when generated code first refers to it."""
+
+    def __init__(self, library: Library) -> None:
+        super().__init__()
+        self.library = library
+
+    def __missing__(self, name: str) -> Callable[..., Any]:
+        return self.library.extern(name)
+
+
+def _calls(node: Any) -> Iterable[s.Call]:
+    if isinstance(node, s.Call):
+        yield node
+    if isinstance(node, (tuple, list)) and not isinstance(node, s.Pos):
+        for x in node:
+            yield from _calls(x)
+    elif hasattr(node, "__dataclass_fields__"):
+        for f in node.__dataclass_fields__:
+            if f not in ("pos", "name_pos", "bindings"):
+                yield from _calls(getattr(node, f))
+
+
+def _size(p: Any) -> int:
+    if isinstance(p, s.OpPattern):
+        return 1 + sum(_size(a.pattern if isinstance(a, s.NamedOperand) else a) for a in p.args)
+    return max((_size(c) for c in p.choices), default=0) if isinstance(p, s.Alternatives) else 0
+
+
+def _ordered(rules: Sequence[s.Rule], findings: list[Diagnostic]) -> list[s.Rule]:
+    """Larger patterns first, then as written; ``before`` and ``after`` override both."""
+    ranked = sorted(rules, key=lambda r: -sum(_size(m.pattern) for m in r.match))
+    by_name = {r.name: r for r in ranked}
+    graph = nx.DiGraph()
+    graph.add_nodes_from(by_name)
+    for r in ranked:
+        for other in r.before:
+            if other in by_name:
+                graph.add_edge(r.name, other)
+        for other in r.after:
+            if other in by_name:
+                graph.add_edge(other, r.name)
+    if not graph.number_of_edges():
+        return ranked
+    position = {r.name: i for i, r in enumerate(ranked)}
+    try:
+        return [by_name[n] for n in nx.lexicographical_topological_sort(graph, key=position.__getitem__)]
+    except nx.NetworkXUnfeasible:
+        cycle = " → ".join(a for a, _ in nx.find_cycle(graph))
+        rule = by_name[nx.find_cycle(graph)[0][0]]
+        findings.append(Diagnostic(rule.file, rule.name_pos, f"'before' and 'after' contradict each other: {cycle}"))
+        return ranked
+
+
+# ---- loading
+
+
+def read_rules(path: Path) -> s.RuleFile:
+    """Reads and parses one rule file.
+
+    Raises:
+        UserError: it cannot be read.
+        RuleError: it does not follow the grammar.
+    """
+    try:
+        source = path.read_text(encoding="utf-8")
+    except OSError as e:
+        raise UserError(f"rule file {path} cannot be read: {e.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"rule file {path} is not UTF-8 text") from None
+    return parse(source, str(path))
+
+
+def load_library(
+    extra: Iterable[str | Path] = (), disabled: Iterable[str] = (), *, builtin: bool = True, traced: bool = False
+) -> Library:
+    """The rules that come with the compiler, and those of further files.
+
+    Args:
+        extra: rule files that join the stages they name.
+        disabled: rules to leave out, by name.
+        builtin: False leaves out the compiler's own rules.
+        traced: compile matchers that can say why they fail.
+
+    Raises:
+        UserError: a file cannot be read.
+        RuleError: a file is wrong.
+    """
+    files = _cached_library() if builtin else []
+    return Library([*files, *(read_rules(Path(p)) for p in extra)], disabled, traced)
+
+
+def _cached_library() -> list[s.RuleFile]:
+    """The compiler's own rule files, parsed; kept between runs in the user's cache, by content."""
+    paths = sorted(LIBRARY.glob("*.rules"))
+    sources = [p.read_text(encoding="utf-8") for p in paths]
+    h = hashlib.sha256(GRAMMAR.read_bytes())
+    for module in ("syntax.py", "parse.py"):
+        h.update(Path(__file__).with_name(module).read_bytes())
+    for p, text in zip(paths, sources):
+        h.update(f"{p.name}\0{text}\0".encode())
+    import platformdirs
+
+    cache = Path(platformdirs.user_cache_dir("planish")) / f"rules-{sys.version_info.minor}-{h.hexdigest()[:24]}.pickle"
+    try:
+        files: list[s.RuleFile] = pickle.loads(cache.read_bytes())
+    except Exception:  # a missing, stale or damaged cache is no error: the files are parsed again
+        files = [parse(text, f"rules/{p.name}") for p, text in zip(paths, sources)]
+        _store(cache, pickle.dumps(files))
+    return files
+
+
+def _store(path: Path, content: bytes) -> None:
+    """Writes a cache file whole or not at all; without a place to write, nothing is cached."""
+    temporary = path.with_suffix(f".{hash(content) & 0xFFFFFF:x}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)

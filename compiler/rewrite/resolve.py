@@ -1,0 +1,494 @@
+"""What the names in a rule mean, and what is wrong with it.
+
+Resolution turns each variant of a rule (see :mod:`expand`) into one in which every operator is qualified and known,
+every name has a kind, and every call is either an operator or a function. All findings are collected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from compiler.ir import DTYPES, OpDef, UnknownOperatorError, dialects, lookup, suggest
+from compiler.rewrite import syntax as s
+from compiler.rewrite.diagnostics import Diagnostic
+from compiler.rewrite.expand import Expander
+from compiler.rewrite.functions import CONSTANTS, DTYPE_CLASSES, FUNCTIONS
+
+#: What a name stands for: a value of the graph, a list of them, data known when the rule matches, a dimension, several,
+#: an element type, all attributes, a region.
+Kind = Literal["value", "values", "data", "dim", "dims", "dtype", "attrs", "region"]
+
+#: ``clone(y, a, b) {…}`` builds the operator that makes ``y`` again, with other operands.
+CLONE = "clone"
+_TARGET_MEMBERS = ("unit", "ios", "precision", "supports")
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A name that the match binds."""
+
+    kind: Kind
+    optional: bool = False
+    const: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A rule without alternatives, all names resolved.
+
+    Attributes:
+        roots: the targets that the rewrite replaces, by statement.
+        anchor: index of the statement with which matching starts.
+    """
+
+    rule: s.Rule
+    statements: tuple[s.MatchStmt, ...]
+    where: tuple[s.Expr, ...]
+    let: tuple[s.LetStmt, ...]
+    rewrites: tuple[s.Rewrite, ...]
+    bindings: Mapping[str, Binding]
+    anchors: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Environment:
+    """What a rule file may refer to: patterns, functions and Python functions of all files that are loaded together."""
+
+    patterns: dict[str, s.PatternDef] = field(default_factory=dict)
+    fns: dict[str, s.FnDef] = field(default_factory=dict)
+    externs: dict[str, s.Extern] = field(default_factory=dict)
+
+    def add(self, file: s.RuleFile) -> None:
+        self.patterns.update(file.patterns)
+        self.fns.update(file.fns)
+        self.externs.update(file.externs)
+
+
+class Resolver:
+    """Resolves the rules of one file."""
+
+    def __init__(self, env: Environment, file: s.RuleFile) -> None:
+        self.env = env
+        self.file = file
+        self.diagnostics: list[Diagnostic] = []
+        self.bindings: dict[str, Binding] = {}
+        self.used: set[str] = set()
+        self.use: tuple[str, ...] = ()
+
+    def report(self, pos: s.Pos, message: str, severity: Literal["error", "warning"] = "error", code: str = "") -> None:
+        found = Diagnostic(self.file.path, pos, message, severity, code)
+        if found not in self.diagnostics:  # alternatives repeat what is wrong outside them
+            self.diagnostics.append(found)
+
+    # ---- rules
+
+    def rule(self, rule: s.Rule) -> list[Variant]:
+        """The resolved variants of ``rule``; empty if it has errors, which are in ``diagnostics``."""
+        before = self._errors()
+        if not rule.stage:
+            self.report(rule.name_pos, f"rule '{rule.name}' stands before any 'stage' line; say which stage it joins")
+        self.use = rule.use
+        plain = Expander(self.env.patterns, self.report).variants(rule)
+        resolved = [v for statements in plain if (v := self.variant(rule, statements)) is not None]
+        return resolved if self._errors() == before else []
+
+    def _errors(self) -> int:
+        return sum(d.severity == "error" for d in self.diagnostics)
+
+    def variant(self, rule: s.Rule, statements: tuple[s.MatchStmt, ...]) -> Variant | None:
+        self.bindings, self.used = {}, set()
+        roots: dict[str, int] = {}
+        for i, stmt in enumerate(statements):
+            for t in stmt.targets:
+                if t.id in roots and t.id != "_":
+                    self.report(t.pos, f"'{t.id}' names two results")
+                roots[t.id] = i
+                self.bind(t.id, Binding("value"), t.pos)
+        resolved = tuple(self.statement(stmt) for stmt in statements)
+        anchors = self.anchors(resolved)
+        known = dict(self.bindings)
+        where = tuple(self.expr(e, known) for e in rule.where)
+        let = []
+        for b in rule.let:
+            let.append(replace(b, value=self.expr(b.value, known)))
+            if b.id in known:
+                self.report(b.pos, f"'{b.id}' is already bound; choose another name")
+            known[b.id] = Binding("data")
+        # A condition may use what `let` computes, wherever the clause stands.
+        where = tuple(self.expr(e, known) for e in rule.where)
+        required = {t.id for i in anchors for t in statements[i].targets if t.id != "_"}
+        rewrites = tuple(self.rewrite(r, known, set(roots), required) for r in rule.rewrites)
+        self.unused(rule, known)
+        if not anchors:
+            self.report(
+                rule.name_pos, f"rule '{rule.name}': every matched operator feeds another; no result to replace"
+            )
+            return None
+        if any(r.when is None for r in rule.rewrites[:-1]):
+            self.report(rule.rewrites[-1].pos, "never reached: the variant before it has no 'when'")
+        return Variant(rule, resolved, where, tuple(let), rewrites, known, anchors)
+
+    def anchors(self, statements: tuple[s.MatchStmt, ...]) -> tuple[int, ...]:
+        """The statements whose results no other statement uses: the roots, in order."""
+        named = {t.id: i for i, stmt in enumerate(statements) for t in stmt.targets}
+        consumed: set[int] = set()
+        for i, stmt in enumerate(statements):
+            for name in _operand_names(stmt.pattern):
+                if name in named:
+                    consumed.add(named[name])
+                    if named[name] == i:
+                        self.report(stmt.pos, f"'{name}' is used to make itself")
+        return tuple(i for i in range(len(statements)) if i not in consumed)
+
+    def unused(self, rule: s.Rule, known: Mapping[str, Binding]) -> None:
+        if any(r.builder for r in rule.rewrites):
+            return  # a builder sees every binding
+        targets = {t.id for stmt in rule.match for t in stmt.targets}
+        for b in rule.let:
+            if b.id not in self.used:
+                self.report(b.pos, f"'{b.id}' is computed but never used", "warning", "unused")
+        for name, binding in known.items():
+            if name in self.used or name in targets or name.startswith("_") or "__" in name:
+                continue
+            if binding.kind in ("attrs", "region"):
+                self.report(rule.name_pos, f"rule '{rule.name}' binds '{name}' and drops it", "warning", "unused")
+
+    # ---- patterns
+
+    def bind(self, name: str, binding: Binding, pos: s.Pos) -> None:
+        if name == "_":
+            return
+        old = self.bindings.get(name)
+        if old is None:
+            if name in CONSTANTS or name in DTYPES or name == "target":
+                self.report(pos, f"'{name}' has a meaning of its own here; choose another name")
+            self.bindings[name] = binding
+            return
+        if old.kind != binding.kind:
+            self.report(pos, f"'{name}' stands for a {old.kind} already; here it would be a {binding.kind}")
+        self.used.add(name)
+        self.bindings[name] = replace(old, optional=old.optional and binding.optional, const=old.const or binding.const)
+
+    def statement(self, stmt: s.MatchStmt) -> s.MatchStmt:
+        for t in stmt.targets:
+            self.constraint(t.constraint)
+        pattern = stmt.pattern
+        if not isinstance(pattern, s.OpPattern):
+            self.report(pattern.pos, "a statement matches an operator, as in y = Relu(x)")
+            return stmt
+        resolved = self.op_pattern(pattern)
+        for defn in self.definitions(resolved.names):
+            most = len(defn.results)
+            if len(stmt.targets) > most and not (defn.results and defn.results[-1].arity == "variadic"):
+                self.report(stmt.pos, f"{defn.name} has {most} results, {len(stmt.targets)} are named")
+        return replace(stmt, pattern=resolved)
+
+    def definitions(self, names: Iterable[str]) -> list[OpDef]:
+        out = []
+        for n in names:
+            if "." in n:
+                try:
+                    out.append(lookup(n))
+                except UnknownOperatorError:
+                    continue
+        return out
+
+    def op_name(self, name: str, pos: s.Pos) -> str:
+        """The qualified name of an operator; what cannot be resolved is reported and comes back as it is."""
+        if "." in name:
+            try:
+                return lookup(name).name
+            except UnknownOperatorError as e:
+                self.report(pos, str(e), code="unknown-operator")
+                return name
+        for d in self.use:
+            try:
+                return lookup(f"{d}.{name}").name
+            except UnknownOperatorError:
+                continue
+        known = dialects()
+        pool = [n for d in self.use if d in known for n in known[d].op_names()]
+        missing = [d for d in self.use if d not in known]
+        hint = f"no dialect is called '{missing[0]}'" if missing else f"unknown operator '{name}'{suggest(name, pool)}"
+        if not self.use:
+            hint = f"unknown operator '{name}'; name its dialect, as in onnx.{name}, or write 'use onnx' above"
+        self.report(pos, hint, code="unknown-operator")
+        return name
+
+    def op_pattern(self, p: s.OpPattern) -> s.OpPattern:
+        names = tuple(self.op_name(n, p.pos) for n in p.names)
+        defns = self.definitions(names)
+        args = tuple(self.operand(a, p, defns) for a in p.args)
+        self.arity(p, defns)
+        for a in p.attrs:
+            self.attribute_pattern(a, defns)
+        for r in p.regions:
+            self.bind(r, Binding("region"), p.pos)
+        for defn in defns:
+            if p.regions and len(p.regions) != len(defn.regions):
+                self.report(p.pos, f"{defn.name} has {len(defn.regions)} regions, {len(p.regions)} are named")
+        return replace(p, names=names, args=args)
+
+    def operand(
+        self, a: s.Pattern | s.NamedOperand | s.VariadicPattern, p: s.OpPattern, defns: list[OpDef]
+    ) -> s.Pattern | s.NamedOperand | s.VariadicPattern:
+        if isinstance(a, s.NamedOperand):
+            for defn in defns:
+                if defn.operand_index(a.name) is None:
+                    known = [o.name for o in defn.operands]
+                    self.report(a.pos, f"{defn.name} has no operand '{a.name}'{suggest(a.name, known)}")
+            return replace(a, pattern=self.pattern(a.pattern))
+        if isinstance(a, s.VariadicPattern):
+            if a is not p.args[-1]:
+                self.report(a.pos, f"*{a.id} must be the last operand")
+            self.constraint(a.constraint)
+            self.bind(a.id, Binding("values"), a.pos)
+            return a
+        return self.pattern(a)
+
+    def arity(self, p: s.OpPattern, defns: list[OpDef]) -> None:
+        open_end = any(isinstance(a, s.VariadicPattern) for a in p.args)
+        positional = [a for a in p.args if not isinstance(a, (s.NamedOperand, s.VariadicPattern))]
+        named = [a.name for a in p.args if isinstance(a, s.NamedOperand)]
+        for defn in defns:
+            least, most = defn.operand_range
+            given = len(positional) + len(named)
+            if most is not None and given > most:
+                self.report(p.pos, f"{defn.name} takes at most {most} operands, the pattern has {given}", code="arity")
+            missing = [
+                o.name
+                for o in defn.operands[len(positional) : least]
+                if o.name not in named and o.arity == "required" and not open_end
+            ]
+            if missing:
+                self.report(
+                    p.pos, f"{defn.name} needs operand '{missing[0]}', which the pattern leaves out", code="arity"
+                )
+
+    def pattern(self, p: s.Pattern) -> s.Pattern:
+        match p:
+            case s.ValuePattern(name, optional, constraint, pos):
+                self.constraint(constraint)
+                self.bind(name, Binding("value", optional, constraint is not None and constraint.const), pos)
+                return p
+            case s.OpPattern():
+                return self.op_pattern(p)
+            case _:
+                return p
+
+    def constraint(self, c: s.Constraint | None) -> None:
+        if c is None:
+            return
+        for name in c.dtypes or ():
+            if name in DTYPES or name in DTYPE_CLASSES:
+                continue
+            if len(c.dtypes or ()) > 1 or not name[:1].isupper():
+                known = [*DTYPES, *DTYPE_CLASSES]
+                self.report(c.pos, f"unknown element type '{name}'{suggest(name, known)}", code="unknown-dtype")
+                continue
+            self.bind(name, Binding("dtype"), c.pos)
+        rests = 0
+        for d in c.dims or ():
+            if d.rest:
+                rests += 1
+                self.bind(str(d.value), Binding("dims"), d.pos)
+            elif isinstance(d.value, str):
+                self.bind(d.value, Binding("dim"), d.pos)
+        if rests > 1:
+            self.report(c.pos, "a shape has at most one *rest")
+
+    def attribute_pattern(self, a: s.AttrPattern | s.AttrSpread, defns: list[OpDef]) -> None:
+        if isinstance(a, s.AttrSpread):
+            self.bind(a.id, Binding("attrs"), a.pos)
+            return
+        self.attribute_name(a.name, a.pos, defns)
+        for c in a.choices:
+            match c.kind:
+                case "bind":
+                    self.bind(c.value, Binding("data"), c.pos)
+                case "optional":
+                    self.bind(c.value, Binding("data", optional=True), c.pos)
+                case "default":
+                    self.bind(c.value[0], Binding("data"), c.pos)
+                case _:
+                    pass
+
+    def attribute_name(self, name: str, pos: s.Pos, defns: Iterable[OpDef]) -> None:
+        for defn in defns:
+            if name not in defn.attributes:
+                operand = " (it is an operand)" if defn.operand_index(name) is not None else ""
+                near = suggest(name, defn.attributes)
+                self.report(pos, f"{defn.name} has no attribute '{name}'{operand}{near}", code="unknown-attribute")
+
+    # ---- results
+
+    def rewrite(self, r: s.Rewrite, known: Mapping[str, Binding], targets: set[str], required: set[str]) -> s.Rewrite:
+        when = self.expr(r.when, known) if r.when is not None else None
+        if r.builder is not None:
+            return replace(r, when=when)
+        scope = dict(known)
+        assigned: set[str] = set()
+        statements = []
+        for stmt in r.statements:
+            for name in sorted((required - assigned) & s.mentioned(stmt.value)):
+                self.report(stmt.pos, f"'{name}' is what the rewrite replaces; it cannot be built from itself")
+            value = self.expr(stmt.value, scope, building=True)
+            for t in stmt.targets:
+                if t.id in assigned:
+                    self.report(t.pos, f"'{t.id}' is given twice")
+                if t.id in known and t.id not in targets:
+                    self.report(t.pos, f"'{t.id}' is an input of the match; only its results can be replaced")
+                assigned.add(t.id)
+                scope[t.id] = Binding("value")
+            if len(stmt.targets) > 1 and not isinstance(value, s.Call):
+                self.report(stmt.pos, "several results come from one operator")
+            statements.append(replace(stmt, value=value))
+        for name in sorted(required - assigned):
+            self.report(r.pos, f"the rewrite gives no '{name}', which the match names as a result", code="no-result")
+        return replace(r, when=when, statements=tuple(statements))
+
+    # ---- expressions
+
+    def expr(self, e: s.Expr, scope: Mapping[str, Binding], building: bool = False) -> s.Expr:
+        match e:
+            case s.Name(name, pos):
+                if name in scope:
+                    self.used.add(name)
+                elif name not in CONSTANTS and name not in DTYPES and name != "target":
+                    self.report(pos, f"'{name}' is not bound{suggest(name, [*scope, *CONSTANTS])}", code="unbound")
+                return e
+            case s.Literal():
+                return e
+            case s.Unary():
+                return replace(e, operand=self.expr(e.operand, scope))
+            case s.Binary():
+                return replace(e, left=self.expr(e.left, scope), right=self.expr(e.right, scope))
+            case s.Conditional():
+                return replace(
+                    e,
+                    then=self.expr(e.then, scope, building),
+                    condition=self.expr(e.condition, scope),
+                    otherwise=self.expr(e.otherwise, scope, building),
+                )
+            case s.Index():
+                index = e.index
+                if isinstance(index, s.Slice):
+                    index = replace(
+                        index,
+                        start=self.expr(index.start, scope) if index.start is not None else None,
+                        stop=self.expr(index.stop, scope) if index.stop is not None else None,
+                    )
+                else:
+                    index = self.expr(index, scope)
+                return replace(e, base=self.expr(e.base, scope), index=index)
+            case s.Member(base, name, pos):
+                if not (isinstance(base, s.Name) and base.id == "target"):
+                    self.report(pos, f"only 'target' has members; '.{name}' has no meaning here")
+                elif name not in _TARGET_MEMBERS:
+                    self.report(pos, f"the target has no '{name}'{suggest(name, _TARGET_MEMBERS)}")
+                return e
+            case s.ListExpr(items, _):
+                return replace(e, items=tuple(self.arg(a, scope, building) for a in items))
+            case s.Comprehension():
+                iterable = self.expr(e.iterable, scope)
+                inner = {**scope, e.variable: Binding("value")}
+                condition = self.expr(e.condition, inner) if e.condition is not None else None
+                return replace(e, iterable=iterable, condition=condition, element=self.expr(e.element, inner, building))
+            case s.Call():
+                return self.call(e, scope, building)
+
+    def arg(self, a: s.Arg, scope: Mapping[str, Binding], building: bool) -> s.Arg:
+        match a:
+            case s.Spread():
+                return replace(a, value=self.expr(a.value, scope, building))
+            case s.Keyword():
+                return replace(a, value=self.expr(a.value, scope, building))
+            case s.Optional(name, pos):
+                if name not in scope:
+                    self.report(pos, f"'{name}' is not bound{suggest(name, scope)}", code="unbound")
+                self.used.add(name)
+                return a
+            case _:
+                return self.expr(a, scope, building)
+
+    def call(self, e: s.Call, scope: Mapping[str, Binding], building: bool) -> s.Expr:
+        if e.callee == "target.supports" and e.attrs is None:
+            return replace(e, args=tuple(self.arg(a, scope, False) for a in e.args))
+        if "." not in e.callee and e.attrs is None:
+            known = FUNCTIONS.get(e.callee)
+            if known is not None:
+                return self.function(e, scope, known.least, known.most)
+            if e.callee in self.env.fns:
+                n = len(self.env.fns[e.callee].parameters)
+                return self.function(e, scope, n, n)
+            if e.callee in self.env.externs:
+                return self.function(e, scope, 0, None)
+        if e.callee == CLONE:
+            return self.operator(e, scope, building, None)
+        if not building and "." not in e.callee and not self._is_operator(e.callee):
+            names = [*FUNCTIONS, *self.env.fns, *self.env.externs]
+            self.report(e.pos, f"unknown function '{e.callee}'{suggest(e.callee, names)}", code="unknown-function")
+            return replace(e, args=tuple(self.arg(a, scope, False) for a in e.args))
+        name = self.op_name(e.callee, e.pos)
+        if not building:
+            self.report(e.pos, f"operator {name} cannot be built here, only in 'rewrite'")
+        defns = self.definitions((name,))
+        return self.operator(replace(e, callee=name), scope, building, defns[0] if defns else None)
+
+    def _is_operator(self, name: str) -> bool:
+        return any(bool(self.definitions((f"{d}.{name}",))) for d in self.use if d in dialects())
+
+    def function(self, e: s.Call, scope: Mapping[str, Binding], least: int, most: int | None) -> s.Expr:
+        positional = sum(not isinstance(a, s.Keyword) for a in e.args)
+        given = len(e.args)
+        spread = any(isinstance(a, s.Spread) for a in e.args)
+        if not spread and (given < least or (most is not None and positional > most)):
+            want = str(least) if least == most else f"{least} to {'any number of' if most is None else most}"
+            self.report(e.pos, f"{e.callee} takes {want} arguments, got {given}", code="arity")
+        return replace(e, args=tuple(self.arg(a, scope, False) for a in e.args))
+
+    def operator(self, e: s.Call, scope: Mapping[str, Binding], building: bool, defn: OpDef | None) -> s.Expr:
+        args = tuple(self.arg(a, scope, building) for a in e.args)
+        for r in e.regions:
+            if r not in scope:
+                self.report(e.pos, f"region '{r}' is not bound")
+            self.used.add(r)
+        attrs: list[s.AttrValue | s.AttrSpread] = []
+        for a in e.attrs or ():
+            if isinstance(a, s.AttrSpread):
+                bound = scope.get(a.id)
+                if bound is None or bound.kind not in ("attrs", "data"):
+                    self.report(a.pos, f"'..{a.id}' needs attributes that the match has bound so")
+                self.used.add(a.id)
+                attrs.append(a)
+            else:
+                if defn is not None:
+                    self.attribute_name(a.name, a.pos, (defn,))
+                attrs.append(replace(a, value=self.expr(a.value, scope)))
+        if defn is not None:
+            self.operator_arity(e, args, defn)
+        return replace(e, args=args, attrs=tuple(attrs) if e.attrs is not None else None)
+
+    def operator_arity(self, e: s.Call, args: tuple[s.Arg, ...], defn: OpDef) -> None:
+        for a in args:
+            if isinstance(a, s.Keyword) and defn.operand_index(a.name) is None:
+                known = [o.name for o in defn.operands]
+                self.report(a.pos, f"{defn.name} has no operand '{a.name}'{suggest(a.name, known)}")
+        least, most = defn.operand_range
+        if any(isinstance(a, s.Spread) for a in args):
+            return
+        if len(args) < least or (most is not None and len(args) > most):
+            want = str(least) if least == most else f"{least} to {'any number of' if most is None else most}"
+            self.report(e.pos, f"{defn.name} takes {want} operands, got {len(args)}", code="arity")
+
+
+def _operand_names(p: s.Pattern) -> Iterable[str]:
+    if isinstance(p, s.ValuePattern):
+        yield p.id
+    elif isinstance(p, s.OpPattern):
+        for a in p.args:
+            if isinstance(a, s.VariadicPattern):
+                continue
+            yield from _operand_names(a.pattern if isinstance(a, s.NamedOperand) else a)
