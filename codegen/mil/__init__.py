@@ -1,0 +1,10 @@
+"""ML Program packages: written from mil modules, and read back into them.
+
+written = mil.write(module, "model.mlpackage", os="ios17")
+module = mil.read("model.mlpackage")
+"""
+
+from codegen.mil.reader import read
+from codegen.mil.writer import Metadata, Written, write
+
+__all__ = ["Metadata", "Written", "read", "write"]

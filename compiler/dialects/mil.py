@@ -56,6 +56,7 @@ class MilDialect(Dialect):
     """``mil.*``. Types of results come from the hook that :func:`set_inference` installs."""
 
     name = "mil"
+    adopts_types = True  # inference goes by way of the meaning in onnx.*; every lowering rule is proved instead
 
     def __init__(self) -> None:
         self.inference: Inference | None = None
@@ -255,6 +256,14 @@ def result_dtype(op: core.Op) -> DType | None:
     return type_.dtype if isinstance(type_, TensorType) else None
 
 
+def written_dtype(op: core.Op, name: str, value: Any, at: Form) -> DType:
+    """The element type with which attribute ``name`` of ``op`` is written if it is ``value`` (see parameter_dtype)."""
+    spec = at.inputs[name]
+    if not spec.variable:
+        return mil_forms.parameter_dtype(spec, value, {}, None)
+    return mil_forms.parameter_dtype(spec, value, bound_dtypes(op, at), result_dtype(op))
+
+
 def legal(op: core.Op, os: str) -> str | None:
     """Why release ``os`` does not take ``op``, in one sentence that starts with the operator's name; None if it does.
 
@@ -300,7 +309,6 @@ def _illegal_operands(op: core.Op, at: Form, present: Mapping[str, list[core.Val
 
 def _illegal_attributes(op: core.Op, at: Form, present: Mapping[str, list[core.Value]], os: str) -> str | None:
     bound = bound_dtypes(op, at)
-    result = result_dtype(op)
     for name, value in op.attributes.items():
         spec = at.inputs.get(name)
         if spec is None:
@@ -308,7 +316,7 @@ def _illegal_attributes(op: core.Op, at: Form, present: Mapping[str, list[core.V
                 continue
             return f"{op.name} has no parameter '{name}' in {os}"
         if spec.kind == "tensor" and spec.dtypes is not None:
-            dtype = mil_forms.parameter_dtype(spec, value, bound, result)
+            dtype = written_dtype(op, name, value, at)
             if dtype not in spec.dtypes:
                 return f"{op.name} does not take {dtype} for '{name}' in {os} ({_spelled(spec.dtypes)})"
             if spec.variable and bound.get(spec.variable, dtype) is not dtype:
