@@ -69,7 +69,7 @@ def show_command(
             )
         module = read_package(source)
         if stage == "meaning":
-            driver.load_library(options).rewrite(module, "meaning")
+            driver.give_meaning(module, driver.load_library(options))
     else:
         module = driver.at_stage(source, stage, options)
     typer.echo(ir.print_module(module))

@@ -25,7 +25,7 @@ from compiler.report import (
     number_of_ops,
     size_on_disk,
 )
-from compiler.shapes import Shape
+from compiler.shapes import Shape, declare_flexible, sizes_to_try
 from compiler.target import Target
 
 if TYPE_CHECKING:
@@ -127,17 +127,18 @@ def import_model(model: str | Path | onnx.ModelProto, options: Options, library:
 
     with report.stage("import") as stage:
         module: Module = frontend.load(model, options.shapes)
+        declare_flexible(module)
         for note in module.attributes.get("notes", ()):
             report.note(note)
-        report.nodes = number_of_ops(module)
+        report.nodes = module.attributes["nodes"]
         if isinstance(model, (str, Path)):
             report.bytes["source"] = size_on_disk(model)
         _rewrite(library, module, "upgrade", report)
         fold.run(module)
+        before = number_of_ops(module)
         size = f", {megabytes(report.bytes['source'])}" if "source" in report.bytes else ""
-        left = number_of_ops(module)
         stage.what = f"{Path(report.model).name}, opset {module.attributes.get('opset', '?')}{size}"
-        stage.result = f"{report.nodes} ops" + (f", {report.nodes - left} folded" if left < report.nodes else "")
+        stage.result = f"{report.nodes} nodes → {before} ops"
     return module
 
 
@@ -209,11 +210,18 @@ def at_stage(model: str | Path, stage: str, options: Options) -> Module:
         return module
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "model.mlpackage"
-        _write(module, draft, model, library, options, report)
+        _write(module, draft, library, report)
         module = read_package(draft)
     if stage == "meaning":
-        library.rewrite(module, "meaning")
+        give_meaning(module, library)
     return module
+
+
+def give_meaning(module: Module, library: Library) -> None:
+    """Stage meaning: mil.* operators become the onnx.* operators that say what they compute."""
+    from compiler.rewrite import rewrite
+
+    rewrite(module, library.stage("meaning"))
 
 
 def _emit_and_prove(
@@ -237,11 +245,11 @@ def _emit_and_prove(
     keep: dict[Op, str] = {}
     for _ in range(ROUNDS):
         final, kept = halved(lowered, target.os, keep) if target.precision == "fp16" else (lowered, {})
-        _write(final, draft, model, library, options, report)
+        _write(final, draft, library, report)
         _describe(final, kept, report)
         if not tries:
             return final
-        _prove(draft, tries, expected, library, report)
+        _prove(draft, lowered.main.output_names, tries, expected, library, report)
         if report.verify.passed:
             return final
         trial = Trial(lowered, [list(t.values()) for t in tries], expected, library, target.os)
@@ -262,7 +270,7 @@ def _inputs(module: Module, options: Options) -> list[dict[str, Array]]:
     if options.verify == "off":
         return []
     if options.inputs is None:
-        return samples.generate(module.main, SETS[options.verify])
+        return samples.generate(module.main, SETS[options.verify], lambda i: sizes_to_try(module, i))
     names = [a.name for a in module.main.inputs]
     given = options.inputs if isinstance(options.inputs, Mapping) else samples.from_npz(options.inputs, names)
     return [samples.fitted(given, module.main)]
@@ -279,34 +287,38 @@ def _expected(
         return [reference.run(t) for t in tries]
 
 
-def _write(
-    module: Module,
-    draft: Path,
-    model: str | Path | onnx.ModelProto,
-    library: Library,
-    options: Options,
-    report: Report,
-) -> None:
-    from codegen import mil
-    from compiler.provenance import metadata
+def _write(module: Module, draft: Path, library: Library, report: Report) -> None:
+    from importlib.metadata import version
 
+    from codegen import mil
+
+    origin = {
+        "planish.version": version("planish"),
+        "planish.source": Path(report.model).name,
+        "planish.source.sha256": module.attributes["sha256"],
+        "planish.rules.sha256": library.hash,
+    }
     with report.stage("write") as stage:
-        mil.write(module, draft, os=options.target.os, metadata=metadata(model, library))
+        mil.write(module, draft, os=report.target.os, metadata=mil.Metadata(user=origin))
         report.bytes["package"] = size_on_disk(draft)
         stage.what, stage.result = draft.name, megabytes(report.bytes["package"])
 
 
 def _prove(
     draft: Path,
+    names: Sequence[str],
     tries: Sequence[Mapping[str, Array]],
     expected: Sequence[Sequence[Array]],
     library: Library,
     report: Report,
 ) -> None:
-    """Reads the package back and compares what it computes with what the model computes."""
+    """Reads the package back and compares what it computes with what the model computes.
+
+    Args:
+        names: what the model calls its outputs; a package may have to call them otherwise.
+    """
     with report.stage("prove") as stage:
         package = read_package(draft)
-        names = package.main.output_names
         ours = run_mil(package, [list(t.values()) for t in tries], library)
         report.verify = judge(names, ours, expected, report.target.precision)
         for note in report.verify.notes:
@@ -389,6 +401,8 @@ def _guilty(
 
 
 def _rewrite(library: Library, module: Module, stage: str, report: Report) -> Mapping[str, int]:
-    fires_by_rule: Mapping[str, int] = library.rewrite(module, stage, target=report.target).fires
-    report.rules.update(fires_by_rule)
-    return fires_by_rule
+    from compiler.rewrite import rewrite
+
+    fired = rewrite(module, library.stage(stage), report.target).fires
+    report.rules.update(fired)
+    return fired

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from compiler.errors import UserError
-from compiler.ir import BOOL, Function, Op, TensorType, Value, suggest
+from compiler.ir import BOOL, DType, Function, Op, TensorType, Value, suggest
 
 Array = np.ndarray[Any, Any]
 
@@ -40,11 +40,16 @@ def from_npz(path: str | Path, names: Sequence[str]) -> dict[str, Array]:
     return found
 
 
-def generate(function: Function, count: int = 1) -> list[dict[str, Array]]:
+def generate(
+    function: Function, count: int = 1, sizes: Callable[[int], Mapping[str, int]] | None = None
+) -> list[dict[str, Array]]:
     """``count`` sets of inputs for a function of onnx operators, the same at every call.
 
     The first has standard normal floats, the second uniform ones in [0, 1), then normal again. Integers are
-    small and stay inside every table that they index; masks and flags are true. An open dimension becomes 2.
+    small and stay inside every table that they index; masks and flags are true.
+
+    Args:
+        sizes: the sizes of open dimensions for the set of an index; 2 where it does not say.
 
     Raises:
         UserError: an input is not a tensor, so there is no telling what to feed.
@@ -54,17 +59,21 @@ def generate(function: Function, count: int = 1) -> list[dict[str, Array]]:
     for i in range(count):
         rng = np.random.default_rng(SEED + i)
         one = {}
+        open_sizes = sizes(i) if sizes is not None else {}
         for argument in function.inputs:
             if not isinstance(argument.type, TensorType):
                 raise UserError(f"input '{argument.name}' is a {argument.type}, not a tensor", "--verify off")
-            one[argument.name] = _array(rng, argument.name, argument.type, limits[argument], uniform=i % 2 == 1)
+            shape = tuple(d if isinstance(d, int) else open_sizes.get(d, 2) for d in argument.type.shape or ())
+            one[argument.name] = _array(
+                rng, argument.name, shape, argument.type.dtype, limits[argument], uniform=i % 2 == 1
+            )
         sets.append(one)
     return sets
 
 
-def _array(rng: np.random.Generator, name: str, type_: TensorType, limit: int | None, uniform: bool) -> Array:
-    shape = tuple(d if isinstance(d, int) else 2 for d in type_.shape or ())
-    dtype = type_.dtype
+def _array(
+    rng: np.random.Generator, name: str, shape: tuple[int, ...], dtype: DType, limit: int | None, uniform: bool
+) -> Array:
     if "mask" in name.lower() and limit is None:
         # All false would mask whole rows, of which a softmax makes NaN; all true is what unpadded inputs have.
         return np.ones(shape, dtype.numpy)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from compiler.errors import UserError
-from compiler.ir import UNKNOWN, Dim, suggest
+from compiler.ir import UNKNOWN, Dim, Module, suggest
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,3 +204,44 @@ def _guess(dims: Sequence[Dim]) -> tuple[int, ...]:
 def _quoted(name: str, shape: Sequence[Size]) -> str:
     text = f"{name}={','.join(map(str, shape))}"
     return text if re.fullmatch(r"[\w=,.:/|-]+", text) and "|" not in text else f"'{text}'"
+
+
+def declare_flexible(module: Module) -> None:
+    """Says in the main function's attributes which shapes its inputs may have, for the writer.
+
+    ``range.NAME`` holds a pair (least, greatest) for each dimension, ``shapes.NAME`` all shapes where sizes are chosen.
+
+    Raises:
+        UserError: an input has both a range and a choice of sizes.
+    """
+    flexible = {symbol: _size(text, text) for symbol, text in module.attributes.get("flexible", ())}
+    if not flexible:
+        return
+    for argument in module.main.inputs:
+        dims = argument.shape
+        if dims is None or not any(d in flexible for d in dims):
+            continue
+        sizes = [flexible[d] if isinstance(d, str) else d for d in dims]
+        if not any(isinstance(s, Choice) for s in sizes):
+            pairs = tuple((s.low, s.high) if isinstance(s, Span) else (s, s) for s in sizes)
+            module.main.attributes[f"range.{argument.name}"] = pairs
+            continue
+        if any(isinstance(s, Span) for s in sizes):
+            raise UserError(
+                f"input '{argument.name}' has a range and a choice of sizes, and Core ML takes one or the other",
+                f"--shape {argument.name}=… with ranges only, or choices only",
+            )
+        alternatives = [s.sizes if isinstance(s, Choice) else (s,) for s in sizes]
+        module.main.attributes[f"shapes.{argument.name}"] = tuple(product(*alternatives))
+
+
+def sizes_to_try(module: Module, index: int) -> dict[str, int]:
+    """A size for every flexible symbol: the least for index 0, the greatest for 1, sizes between after that."""
+    out = {}
+    for symbol, text in module.attributes.get("flexible", ()):
+        size = _size(text, text)
+        assert not isinstance(size, int)
+        steps = size.sizes if isinstance(size, Choice) else (size.low, (size.low + size.high) // 2, size.high)
+        order = (steps[0], steps[-1], *steps[1:-1])
+        out[symbol] = order[index % len(order)]
+    return out
