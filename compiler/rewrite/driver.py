@@ -89,6 +89,30 @@ def rewrite(
     return _Run(stage, NO_TARGET if target is None else target, timed, on_fire).run(scope)
 
 
+def expand(op: Op, stage: Stage, target: Any = None) -> tuple[list[tuple[Value, Value]], RuleBuilder] | None:
+    """Builds, before ``op``, what the first rule that matches would put in its place, and replaces nothing.
+
+    Returns:
+        Pairs of a result of ``op`` and what would stand for it, and the builder, which can take everything back; None
+        if no rule matches.
+
+    Raises:
+        InferenceError: the result cannot be built.
+    """
+    target = NO_TARGET if target is None else target
+    for entry in stage.candidates(op):
+        found = entry.matcher.match(op, target)
+        if found is None:
+            continue
+        variant, matched, bound = found
+        builder = RuleBuilder(op, Location.fuse((m.loc for m in matched), entry.rule.name), target)
+        try:
+            return list(entry.builds[variant](builder, target, bound)), builder
+        except Decline:
+            builder.undo()
+    return None
+
+
 class _Run:
     def __init__(self, stage: Stage, target: Any, timed: bool, on_fire: OnFire | None) -> None:
         self.stage = stage

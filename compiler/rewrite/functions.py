@@ -469,7 +469,7 @@ CONSTANTS: dict[str, Any] = {
 }
 
 #: Names for sets of element types, usable in constraints.
-DTYPE_CLASSES = {
+DTYPE_CLASSES: dict[str, Callable[[DType], bool]] = {
     "float": lambda d: d.is_float,
     "int": lambda d: d.kind == "int",
     "uint": lambda d: d.kind == "uint",

@@ -9,12 +9,12 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
 from compiler.errors import UserError
-from compiler.ir import Op, suggest
+from compiler.ir import Block, Function, Module, Op, suggest
 from compiler.rewrite import syntax as s
 from compiler.rewrite.build import Build, compile_build
 from compiler.rewrite.diagnostics import Diagnostic, RuleError
@@ -22,6 +22,9 @@ from compiler.rewrite.expressions import ExpressionCompiler
 from compiler.rewrite.matcher import Matcher, MatcherCompiler
 from compiler.rewrite.parse import GRAMMAR, parse
 from compiler.rewrite.resolve import Environment, Resolver, Variant
+
+if TYPE_CHECKING:
+    from compiler.rewrite.driver import Report
 
 #: The rules that come with the compiler.
 LIBRARY = Path(__file__).resolve().parents[2] / "rules"
@@ -183,6 +186,12 @@ class Library:
         if found is None:
             found = self._stages[name] = self.compile([r for r in self.rules.values() if r.stage == name], name)
         return found
+
+    def rewrite(self, scope: Module | Function | Block, stage: str, target: Any = None, **options: Any) -> Report:
+        """Applies a stage to everything in ``scope``; see :func:`compiler.rewrite.driver.rewrite`."""
+        from compiler.rewrite.driver import rewrite  # the driver runs stages, and so imports this module
+
+        return rewrite(scope, self.stage(stage), target, **options)
 
     def check(self) -> list[Diagnostic]:
         """All findings in all rules, warnings included."""
