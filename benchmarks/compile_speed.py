@@ -1,0 +1,121 @@
+"""Times `compile` as a whole process on graphs of growing size, and its peak memory on a heavy model. Prints Markdown.
+
+    python benchmarks/compile_speed.py [--nodes 10000 50000] [--megabytes 500] [--runs 3]
+
+Limits: 4 s at 10,000 nodes, 18 s at 50,000, growth exponent 1.1, and 700 MB above the model's own size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter
+from typing import NamedTuple
+
+HERE = Path(__file__).parent
+SECONDS_LIMIT = {10_000: 4.0, 50_000: 18.0}
+EXPONENT_LIMIT = 1.1
+MEMORY_LIMIT_ABOVE_MODEL = 700.0  # MB
+
+
+class Measure(NamedTuple):
+    """One compile: wall-clock seconds and peak resident memory in MB (of 10^6 bytes)."""
+
+    seconds: float
+    megabytes: float
+
+
+def generate(kind: str, size: int, output: Path) -> None:
+    # In a process of its own: a child's peak on Linux is never below its parent's memory at the fork.
+    subprocess.run([sys.executable, HERE / "synthetic.py", kind, str(size), output], check=True, stdout=sys.stderr)
+
+
+def compile_once(model: Path, target: str) -> Measure:
+    """Compiles with the proof off.
+
+    Raises:
+        RuntimeError: the compiler failed; its last lines are in the message.
+    """
+    output = model.with_suffix(".mlpackage")
+    options = ["--target", target, "--verify", "off", "-o", str(output)]
+    command = [sys.executable, "-m", "compiler.cli", str(model), *options]
+    with tempfile.TemporaryFile() as log:
+        start = perf_counter()
+        process = subprocess.Popen(command, cwd=HERE.parent, stdout=log, stderr=log)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        log.seek(0)
+        said = log.read().decode(errors="replace")
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with code {process.returncode}:\n{said[-2000:]}")
+    if not output.is_dir():
+        raise RuntimeError(f"{' '.join(command)} left no package:\n{said[-2000:]}")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return Measure(seconds, usage.ru_maxrss * unit / 1e6)
+
+
+def best(model: Path, target: str, runs: int) -> Measure:
+    """The least of each over some runs: what other processes do only ever adds."""
+    measures = [compile_once(model, target) for _ in range(runs)]
+    return Measure(min(m.seconds for m in measures), min(m.megabytes for m in measures))
+
+
+def verdict(value: float, limit: float | None) -> str:
+    return "" if limit is None else "ok" if value <= limit else "**over**"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nodes", type=int, nargs="+", default=[10_000, 50_000])
+    parser.add_argument("--megabytes", type=int, default=500, help="weights of the heavy model; 0 leaves it out")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--target", default="cpu")
+    args = parser.parse_args()
+    rows: list[tuple[str, str, str, str]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        seconds: dict[int, float] = {}
+        for nodes in args.nodes:
+            model = Path(folder, f"transformer_{nodes}.onnx")
+            generate("transformer", nodes, model)
+            m = best(model, args.target, args.runs)
+            seconds[nodes] = m.seconds
+            limit = SECONDS_LIMIT.get(nodes)
+            rows.append(
+                (f"{nodes:,} nodes", f"{m.seconds:.2f} s", f"{limit:g} s" if limit else "", verdict(m.seconds, limit))
+            )
+            rows.append((f"{nodes:,} nodes, per node", f"{m.seconds / nodes * 1e6:.0f} µs", "", ""))
+            rows.append((f"{nodes:,} nodes, peak memory", f"{m.megabytes:.0f} MB", "", ""))
+        if len(seconds) > 1:
+            low, high = min(seconds), max(seconds)
+            exponent = math.log(seconds[high] / seconds[low]) / math.log(high / low)
+            rows.append(("growth exponent", f"{exponent:.2f}", f"{EXPONENT_LIMIT}", verdict(exponent, EXPONENT_LIMIT)))
+        if args.megabytes:
+            model = Path(folder, "heavy.onnx")
+            generate("heavy", args.megabytes, model)
+            size = model.stat().st_size / 1e6
+            m = best(model, args.target, args.runs)
+            limit = size + MEMORY_LIMIT_ABOVE_MODEL
+            rows.append((f"{size:.0f} MB model", f"{m.seconds:.2f} s", "", ""))
+            rows.append(
+                (
+                    f"{size:.0f} MB model, peak memory",
+                    f"{m.megabytes:.0f} MB",
+                    f"{limit:.0f} MB",
+                    verdict(m.megabytes, limit),
+                )
+            )
+    print(f"`compile --target {args.target} --verify off`, whole process, best of {args.runs}\n")
+    print("| | measured | limit | |\n|---|---:|---:|---|")
+    for row in rows:
+        print(f"| {' | '.join(row)} |")
+    return 1 if any(row[3] == "**over**" for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
