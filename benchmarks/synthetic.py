@@ -3,9 +3,10 @@
     python benchmarks/synthetic.py transformer 10000 OUT.onnx [--plain]
     python benchmarks/synthetic.py heavy 500 OUT.onnx
 
-A transformer's layer has 47 nodes with weights 8 wide: what exporters write where one operator would do (layer norm in 9,
-GELU in 5), and 5 nodes that a clean-up should remove (an identity, a product with 1, two transposes that cancel, a
-reshape to its own shape). ``--plain`` leaves those 5 out. A heavy model has few nodes and that many megabytes of weights.
+A transformer's layer has 47 nodes with weights 8 wide: what exporters write where one operator would do (layer norm in
+9, GELU in 5), and 5 nodes that a clean-up should remove (an identity, a product with 1, two transposes that cancel, a
+reshape to its own shape). ``--plain`` leaves those 5 out. A heavy model has few nodes and that many megabytes of
+weights.
 """
 
 from __future__ import annotations
