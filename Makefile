@@ -12,7 +12,7 @@ $(STAMP): pyproject.toml
 	touch $@
 
 demo: $(STAMP)
-	$(BIN)/compile examples/ppocr_cls.onnx --target ane -o build/ppocr_cls.mlpackage
+	$(BIN)/compile examples/ppocr_cls.onnx --target ane --shape x=1,3,48,192 -o build/ppocr_cls.mlpackage
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto

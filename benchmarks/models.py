@@ -2,7 +2,7 @@
 
     python benchmarks/models.py ../shared/models --target ane --target cpu [NAME …] [--json FILE]
 
-Each compile is a process of its own, as a user would start it.
+Each compile is a process of its own, as a user would start it. Shapes come from meta.json beside each model.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> int:
         for name in names:
             folder = arguments.folder / name
             own = ["--inputs", str(folder / "io.npz")] if arguments.own_inputs else []
-            row = compile_one(folder / "model.onnx", target, [*own, *extra])
+            row = compile_one(folder / "model.onnx", target, [*shapes(folder), *own, *extra])
             rows.append({"model": name, "target": target, **row})
             print(line(rows[-1]), flush=True)
     passed = sum(r["code"] == 0 for r in rows)
@@ -55,6 +55,12 @@ def main() -> int:
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1))
     return 0 if passed == len(rows) else 1
+
+
+def shapes(folder: Path) -> list[str]:
+    """``--shape`` for every input, from meta.json beside the model."""
+    inputs = json.loads((folder / "meta.json").read_text())["inputs"]
+    return [word for name, (_, dims) in inputs.items() for word in ("--shape", f"{name}={','.join(map(str, dims))}")]
 
 
 def line(row: dict) -> str:

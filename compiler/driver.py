@@ -115,9 +115,12 @@ def load_library(options: Options) -> Library:
     Raises:
         PlanishError: a file of rules is wrong, or no rule has a disabled name.
     """
+    from compiler import meaning
     from compiler.rewrite import load_library as load
 
-    return load([Path(p) for p in options.rules], disabled=options.disabled)
+    library = load([Path(p) for p in options.rules], disabled=options.disabled)
+    meaning.install(library)
+    return library
 
 
 def import_model(model: str | Path | onnx.ModelProto, options: Options, library: Library, report: Report) -> Module:

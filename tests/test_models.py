@@ -1,0 +1,49 @@
+"""Real models, compiled, proven, run: a slice of the folder that PLANISH_MODELS names. benchmarks/models.py does all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import compiler
+from compiler.proof import LIMITS, MilSession, compare, read_package
+
+#: Small ones, each there for what no other has: an embedding, a depthwise mobile net, a recurrence of caches, channels
+#: last, a transposed convolution, half precision that overflows.
+SLICE = ["attacut", "ppocr_cls", "fsmn_vad", "mtcnn_rnet", "espcn", "gesture_mlp", "magika", "light_squeezenet"]
+
+
+@pytest.mark.parametrize("target", ["ane", "cpu"])
+@pytest.mark.parametrize("name", SLICE)
+def test_a_model_compiles_and_its_package_computes_the_same(
+    models_dir: Path, tmp_path: Path, name: str, target: str
+) -> None:
+    folder = models_dir / name
+    inputs = json.loads((folder / "meta.json").read_text())["inputs"]
+    done = compiler.compile(
+        folder / "model.onnx",
+        target,  # type: ignore[arg-type]
+        tmp_path / "out.mlpackage",
+        shapes={n: shape for n, (_, shape) in inputs.items()},
+        inputs=folder / "io.npz",
+    )
+    assert done.report.verify.passed
+    limit = LIMITS["fp16" if target == "ane" else "fp32"]
+    # The outputs that were recorded with the model, not those that the proof computed.
+    package = read_package(done.path)
+    with np.load(folder / "io.npz") as io:
+        fed = [io[f"in:{n}"] for n in inputs]
+        from compiler.driver import Options, load_library
+
+        results = MilSession(package, load_library(Options())).run(fed)
+        recorded = json.loads((folder / "meta.json").read_text())["outputs"]
+        checked = 0
+        for output, array in zip(recorded, results, strict=True):
+            if f"out:{output}" in io:
+                error = compare(array, io[f"out:{output}"])
+                assert error.badness <= limit, (output, error)
+                checked += 1
+    assert checked
