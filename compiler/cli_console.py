@@ -87,6 +87,7 @@ def run(app: typer.Typer, name: str, arguments: list[str]) -> int:
 def _say(message: str, remedy: str | None, code: int) -> int:
     from rich.console import Console
 
+    sys.stdout.flush()
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print("error:", style="bold red", end=" ")
     console.print(message, markup=False)

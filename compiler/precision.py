@@ -27,6 +27,9 @@ VALUE_LOSS = 5e-3
 #: How many trial evaluations the search may take.
 TRIALS = 48
 
+#: So many operators found by the search are tried one by one, whether each is needed.
+_FEW = 12
+
 _PROBE_BYTES = 1 << 28
 
 
@@ -153,7 +156,13 @@ def _search(trial: Trial, keep: dict[Op, str]) -> dict[Op, str]:
         # Both are needed: take the one that helps more whole, and look inside the other.
         better, other = (second, first) if error_second <= error_first else (first, second)
         chosen, rest = chosen + better, other
-    return dict.fromkeys(chosen + rest, why)
+    needed = chosen + rest
+    if len(needed) <= _FEW:
+        for op in list(needed):
+            without = [o for o in needed if o is not op]
+            if without and left > 0 and error(without)[0]:
+                needed = without
+    return dict.fromkeys(needed, why)
 
 
 def _computes_floats(op: Op) -> bool:

@@ -95,11 +95,10 @@ class _Conversion:
                 self.block(region, op)
             return
         takes_half = _takes_half(op, self.os)
-        reason = self.keep.get(op)
-        if reason is None and op.operands and not takes_half:
-            reason = f"{self.os} computes it in f32 only"
-        if reason is None:
-            reason = self._constants_lost(op, takes_half)
+        if op.operands and not takes_half:
+            reason: str | None = f"{self.os} computes it in f32 only"
+        else:
+            reason = self._constants_lost(op, takes_half) or self.keep.get(op)
         if reason is not None:
             self.kept[op] = reason
             op.operands = tuple(self._full(v) if v in self.halved else v for v in op.operands)

@@ -1,4 +1,4 @@
-"""Real models, compiled, proven, run: a slice of the folder that PLANISH_MODELS names. benchmarks/models.py does all."""
+"""Real models, compiled, proven, run: a slice of the folder of models. benchmarks/models.py does them all."""
 
 from __future__ import annotations
 
