@@ -1,0 +1,191 @@
+"""From a file, bytes or a message to a module: the whole road on one page."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import ModelProto
+
+import compiler.dialects.onnx  # noqa: F401  (registers the dialects)
+from compiler import ir, shapes
+from compiler.errors import UserError
+from compiler.frontend.graph import GraphImporter, Scope
+from compiler.frontend.upgraded import upgraded_forms
+from compiler.frontend.weights import Weights, map_file
+from compiler.frontend.wire import WireError, strip
+
+Source = str | os.PathLike[str] | bytes | ModelProto
+
+#: The oldest opset whose operators broadcast as today's do.
+OLDEST_OPSET = 7
+
+
+def load(
+    source: Source,
+    given_shapes: Mapping[str, shapes.Shape] | None = None,
+    upgraded: Collection[str] | None = None,
+) -> ir.Module:
+    """Reads an ONNX model into a module of one function ``main``.
+
+    Operators have their newest form, or a form that a rule upgrades (``onnx.Softmax@11``). Types are inferred; shape
+    arithmetic is computed where its inputs are known. Large weights are views of the memory-mapped file.
+
+    Args:
+        source: a path, the bytes of a file, or a message.
+        given_shapes: the shapes of inputs by name, as :func:`compiler.shapes.parse` reads them. An empty mapping fixes
+            open batch dimensions at 1 and refuses others; None leaves all open dimensions symbolic.
+        upgraded: the forms that rules upgrade, as ``Softmax@11``; those of rules/upgrade.rules when None.
+
+    Returns:
+        A module whose attributes are ``opset`` (of ai.onnx), ``opsets``, ``ir_version``, ``producer``,
+        ``metadata_props`` (pairs), ``sha256`` (of the source's bytes), ``nodes`` (how many the file has), ``notes``
+        (decisions made unasked, one sentence each) and ``flexible`` (pairs of a symbol and its sizes, ``1..8``).
+
+    Raises:
+        UserError: the source is no ONNX model, is broken, or uses what is not supported; or shapes do not fit it.
+    """
+    model, name, weights, digest = _read(source)
+    opsets = _opsets(model, name)
+    model = _inlined(model, name)
+    initialized = {t.name for t in model.graph.initializer} | {t.values.name for t in model.graph.sparse_initializer}
+    inputs = [i for i in model.graph.input if i.name not in initialized]
+    types = _input_types(inputs, name)
+    resolved = shapes.Resolved({}, {}, [])
+    bound: dict[str, ir.Dim] = {}
+    if given_shapes is not None:
+        tensors = [(n, t.shape) for n, t in types.items() if isinstance(t, ir.TensorType)]
+        resolved = shapes.resolve(tensors, given_shapes, f"compile {name}")
+        for n, dims in resolved.shapes.items():
+            type_ = types[n]
+            assert isinstance(type_, ir.TensorType)
+            bound.update({d: fixed for d, fixed in zip(type_.shape or (), dims) if isinstance(d, str)})
+            types[n] = type_.with_shape(dims)
+    bound.pop(ir.UNKNOWN, None)
+    chosen = upgraded_forms() if upgraded is None else frozenset(upgraded)
+    importer = GraphImporter(name, opsets, weights, chosen, lambda d: bound.get(d, d))
+    function = ir.Function("main", types, [o.name for o in model.graph.output])
+    scope = Scope()
+    for argument in function.inputs:
+        scope.values[argument.name] = argument
+    function.set_outputs(importer.fill(model.graph, function.block, scope))
+    module = ir.Module(_module_name(model, name), _attributes(model, opsets, digest, importer.nodes, resolved))
+    module.add(function)
+    return module
+
+
+def open_dimensions(module: ir.Module) -> dict[str, tuple[ir.Dim, ...] | None]:
+    """The inputs of ``main`` that have dimensions without a size, with their shapes; None for an unknown rank."""
+    out: dict[str, tuple[ir.Dim, ...] | None] = {}
+    for argument in module.main.inputs:
+        if isinstance(argument.type, ir.TensorType) and not argument.type.is_static:
+            out[argument.name] = argument.type.shape
+    return out
+
+
+def _read(source: Source) -> tuple[ModelProto, str, Weights, str]:
+    """The message without its large weights, the source's name for errors, the weights, the source's hash."""
+    if isinstance(source, ModelProto):
+        name = source.graph.name or "the model"
+        digest = hashlib.sha256(source.SerializeToString(deterministic=True)).hexdigest()
+        return source, name, Weights(name, None, []), digest
+    folder: Path | None = None
+    if isinstance(source, bytes):
+        name, data = "the model", memoryview(source)
+    else:
+        path = Path(source)
+        name, folder = path.name, path.parent
+        try:
+            data = map_file(path)
+        except OSError as e:
+            raise UserError(f"cannot read {source}: {(e.strerror or str(e)).lower()}") from None
+    again = "export or download the model again"
+    if not data:
+        raise UserError(f"{name} is empty", again)
+    try:
+        stripped, slices = strip(data)
+        model = ModelProto.FromString(stripped)
+    except WireError as e:
+        raise UserError(f"{name} is not an ONNX model, or is damaged: {e}", again) from None
+    except DecodeError:
+        raise UserError(f"{name} is not an ONNX model, or is damaged", again) from None
+    if not model.HasField("graph") or not (model.opset_import or model.ir_version):
+        raise UserError(f"{name} is not an ONNX model: it has no graph", again)
+    return model, name, Weights(name, folder, slices), hashlib.sha256(data).hexdigest()
+
+
+def _opsets(model: ModelProto, name: str) -> dict[str, int]:
+    opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
+    newest = onnx.defs.onnx_opset_version()
+    version = opsets.get("", OLDEST_OPSET if opsets else 1)
+    if version < OLDEST_OPSET:
+        raise UserError(
+            f"{name} has opset {version}; {OLDEST_OPSET} is the oldest that is supported",
+            f"export it with opset {OLDEST_OPSET} or newer, or convert it with onnx.version_converter",
+        )
+    if version > newest:
+        raise UserError(
+            f"{name} has opset {version}, newer than the installed onnx package knows ({newest})",
+            "pip install --upgrade onnx onnxruntime",
+        )
+    return opsets
+
+
+def _inlined(model: ModelProto, name: str) -> ModelProto:
+    """The model without local functions."""
+    if not model.functions:
+        return model
+    from onnx import inliner
+
+    try:
+        return inliner.inline_local_functions(model, convert_version=True)
+    except Exception as e:  # the binding raises RuntimeError or a class of its own
+        reason = (str(e).strip().splitlines() or ["no reason given"])[0]
+        raise UserError(f"{name}: its local functions cannot be inlined: {reason}") from None
+
+
+def _input_types(inputs: list[onnx.ValueInfoProto], name: str) -> dict[str, ir.Type]:
+    from compiler.dialects.onnx_proto import ProtoError, type_from_proto
+
+    types: dict[str, ir.Type] = {}
+    for info in inputs:
+        try:
+            type_ = type_from_proto(info.type)
+        except ProtoError as e:
+            raise UserError(f"{name}: the input '{info.name}' {e}") from None
+        if type_ is None:
+            raise UserError(f"{name}: the input '{info.name}' has no type", "export the model again")
+        if info.name in types:
+            raise UserError(f"{name}: there are two inputs '{info.name}'", "give each input a name of its own")
+        types[info.name] = type_
+    return types
+
+
+def _module_name(model: ModelProto, name: str) -> str:
+    return model.graph.name or Path(name).stem or "module"
+
+
+def _attributes(
+    model: ModelProto, opsets: Mapping[str, int], digest: str, nodes: int, resolved: shapes.Resolved
+) -> dict[str, str | int | tuple[object, ...]]:
+    attributes: dict[str, str | int | tuple[object, ...]] = {
+        "opset": opsets.get("", OLDEST_OPSET),
+        "ir_version": model.ir_version,
+        "sha256": digest,
+        "nodes": nodes,
+    }
+    if producer := f"{model.producer_name} {model.producer_version}".strip():
+        attributes["producer"] = producer
+    if others := tuple((d, v) for d, v in opsets.items() if d):
+        attributes["opsets"] = others
+    if model.metadata_props:
+        attributes["metadata_props"] = tuple((p.key, p.value) for p in model.metadata_props)
+    if resolved.notes:
+        attributes["notes"] = tuple(resolved.notes)
+    if resolved.flexible:
+        attributes["flexible"] = tuple((d, str(s)) for d, s in resolved.flexible.items())
+    return attributes
