@@ -199,7 +199,7 @@ class _Run:
 
     @staticmethod
     def roots(entry: Entry, matched: Sequence[Op], bound: Sequence[Any]) -> list[Op]:
-        v = entry.matcher.variant
+        v = entry.variant
         if len(v.anchors) == 1:
             return [matched[0]]
         values = dict(zip(entry.matcher.names, bound))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import pickle
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from compiler.rewrite import syntax as s
 from compiler.rewrite.build import Build, compile_build
 from compiler.rewrite.diagnostics import Diagnostic, RuleError
 from compiler.rewrite.expressions import ExpressionCompiler
-from compiler.rewrite.matcher import Matcher, MatcherCompiler
+from compiler.rewrite.matcher import Matcher, MatcherCompiler, anchor_keys
 from compiler.rewrite.parse import GRAMMAR, parse
 from compiler.rewrite.resolve import Environment, Resolver, Variant
 
@@ -30,13 +31,46 @@ if TYPE_CHECKING:
 LIBRARY = Path(__file__).resolve().parents[2] / "rules"
 
 
-@dataclass(frozen=True, slots=True)
 class Entry:
-    """A matcher and its builders, as the driver runs them."""
+    """A variant of a rule as the driver runs it. Its Python functions are generated when it is first a candidate: a
+    model uses few of the rules.
 
-    rule: s.Rule
-    matcher: Matcher
-    builds: tuple[Build, ...]
+    Attributes:
+        keys: for each operator that can be the anchor, which producers its operands must have (None: any): the cheap
+            test by which candidates are picked.
+    """
+
+    def __init__(self, variant: Variant, library: Library) -> None:
+        self.rule = variant.rule
+        self.variant = variant
+        self.library = library
+        self.keys, self.commutative = anchor_keys(variant)
+
+    @functools.cached_property
+    def matcher(self) -> Matcher:
+        return MatcherCompiler(self.variant, self._expressions, self.library.traced).compile()
+
+    @functools.cached_property
+    def builds(self) -> tuple[Build, ...]:
+        """The builder of each rewrite of the variant."""
+        v, names, externs = self.variant, self.matcher.names, self.library.externs
+        return tuple(compile_build(v, i, names, self._expressions, externs) for i in range(len(v.rewrites)))
+
+    @functools.cached_property
+    def _expressions(self) -> ExpressionCompiler:
+        return ExpressionCompiler(self.library.env, self.library.externs)
+
+    def admits(self, name: str, key: tuple[str | None, ...]) -> bool:
+        """Whether an operator called ``name``, with operands made by the operators in ``key``, can be the anchor."""
+        needs = self.keys[name]
+        if len(key) < len(needs):
+            return False
+        if all(n is None or k in n for n, k in zip(needs, key)):
+            return True
+        if name not in self.commutative or len(key) < 2:
+            return False
+        first, second, *rest = (*needs, None) if len(needs) == 1 else needs
+        return all(n is None or k in n for n, k in zip((second, first, *rest), key))
 
 
 @dataclass(slots=True)
@@ -49,22 +83,9 @@ class _Slot:
     admitted: dict[tuple[str | None, ...], tuple[Entry, ...]] = field(default_factory=dict)
 
     def admit(self, key: tuple[str | None, ...]) -> tuple[Entry, ...]:
-        found = tuple(e for e in self.entries if _admits(e.matcher, self.name, key))
+        found = tuple(e for e in self.entries if e.admits(self.name, key))
         self.admitted[key] = found
         return found
-
-
-def _admits(m: Matcher, name: str, key: tuple[str | None, ...]) -> bool:
-    needs = m.keys[name]
-    if len(key) < len(needs):
-        return False
-    if all(n is None or k in n for n, k in zip(needs, key)):
-        return True
-    if name not in m.commutative or len(key) < 2:
-        return False
-    first, second, *rest = (*needs, None) if len(needs) == 1 else needs
-    swapped = (second, first, *rest)
-    return all(n is None or k in n for n, k in zip(swapped, key))
 
 
 class Stage:
@@ -80,16 +101,16 @@ class Stage:
         self.name = name
         self.entries = tuple(entries)
         self.rules = tuple(dict.fromkeys(e.rule.name for e in entries))
-        self.depth = max((_depth(e.matcher.variant) for e in entries), default=1)
+        self.depth = max((_depth(e.variant) for e in entries), default=1)
         by_name: dict[str, list[Entry]] = {}
         self.roots: set[str] = set()
         for e in entries:
-            for op in e.matcher.keys:
+            for op in e.keys:
                 by_name.setdefault(op, []).append(e)
-                if len(e.matcher.variant.anchors) > 1:
+                if len(e.variant.anchors) > 1:
                     self.roots.add(op)
         self._slots = {
-            op: _Slot(op, max(len(e.matcher.keys[op]) for e in found), tuple(found)) for op, found in by_name.items()
+            op: _Slot(op, max(len(e.keys[op]) for e in found), tuple(found)) for op, found in by_name.items()
         }
 
     def candidates(self, op: Op) -> tuple[Entry, ...]:
@@ -159,7 +180,8 @@ class Library:
         if findings:
             raise RuleError(findings, self.sources)
         self._stages: dict[str, Stage] = {}
-        self._externs: dict[str, Callable[..., Any]] = {}
+        self.externs: Mapping[str, Callable[..., Any]] = _LazyExterns(self)
+        self._imported: dict[str, Callable[..., Any]] = {}
         self.warnings: list[Diagnostic] = []
 
     @property
@@ -198,12 +220,13 @@ class Library:
         out: list[Diagnostic] = []
         for name in dict.fromkeys(r.stage for r in self.rules.values()):
             try:
-                self.stage(name)
+                self.compile([r for r in self.rules.values() if r.stage == name], name, whole=True)
             except RuleError as e:
                 out.extend(e.diagnostics)
-        return [*out, *self.warnings]
+        return [*out, *dict.fromkeys(self.warnings)]
 
-    def compile(self, rules: Sequence[s.Rule], name: str) -> Stage:
+    def compile(self, rules: Sequence[s.Rule], name: str, whole: bool = False) -> Stage:
+        """Resolves rules into a stage. A user's rules, or all if ``whole``, are also compiled: that finds what is left."""
         findings: list[Diagnostic] = []
         entries: list[Entry] = []
         for rule in _ordered([r for r in rules if r.name not in self.disabled], findings):
@@ -212,25 +235,17 @@ class Library:
             findings.extend(d for d in resolver.diagnostics if d.severity == "error")
             self.warnings.extend(d for d in resolver.diagnostics if d.severity == "warning")
             for v in variants:
+                entry = Entry(v, self)
+                entries.append(entry)
+                if not whole and self._files[rule.name].builtin:
+                    continue
                 try:
-                    entries.append(self.entry(v))
+                    _ = entry.builds
                 except (ValueError, UserError) as e:
                     findings.append(Diagnostic(rule.file, rule.name_pos, f"rule '{rule.name}': {e}", code="compile"))
         if findings:
             raise RuleError(findings, self.sources)
         return Stage(name, entries)
-
-    def entry(self, v: Variant) -> Entry:
-        """Compiles one variant."""
-        names = {c.callee for c in _calls(v)} | {r.builder for r in v.rewrites if r.builder}
-        externs = {n: self.extern(n) for n in names if n in self.env.externs or (n and "." in n and self._is_python(n))}
-        expressions = ExpressionCompiler(self.env, _LazyExterns(self))
-        matcher = MatcherCompiler(v, expressions, self.traced).compile()
-        builds = tuple(compile_build(v, i, matcher.names, expressions, externs) for i in range(len(v.rewrites)))
-        return Entry(v.rule, matcher, builds)
-
-    def _is_python(self, name: str) -> bool:
-        return any(r.builder == name for rule in self.rules.values() for r in rule.rewrites)
 
     def extern(self, name: str) -> Callable[..., Any]:
         """The Python function that ``name`` stands for: one declared by ``extern``, or a dotted path.
@@ -238,7 +253,7 @@ class Library:
         Raises:
             UserError: it cannot be imported.
         """
-        found = self._externs.get(name)
+        found = self._imported.get(name)
         if found is None:
             declared = self.env.externs.get(name)
             module, _, attribute = (f"{declared.module}.{name}" if declared else name).rpartition(".")
@@ -246,7 +261,7 @@ class Library:
                 found = getattr(importlib.import_module(module), attribute)
             except (ImportError, AttributeError) as e:
                 raise UserError(f"Python function '{attribute}' cannot be imported from '{module}': {e}") from None
-            self._externs[name] = found
+            self._imported[name] = found
         return found
 
 
@@ -259,18 +274,6 @@ class _LazyExterns(dict[str, Callable[..., Any]]):
 
     def __missing__(self, name: str) -> Callable[..., Any]:
         return self.library.extern(name)
-
-
-def _calls(node: Any) -> Iterable[s.Call]:
-    if isinstance(node, s.Call):
-        yield node
-    if isinstance(node, (tuple, list)) and not isinstance(node, s.Pos):
-        for x in node:
-            yield from _calls(x)
-    elif hasattr(node, "__dataclass_fields__"):
-        for f in node.__dataclass_fields__:
-            if f not in ("pos", "name_pos", "bindings"):
-                yield from _calls(getattr(node, f))
 
 
 def _size(p: Any) -> int:
@@ -358,6 +361,8 @@ def _cached_library() -> list[s.RuleFile]:
         files: list[s.RuleFile] = pickle.loads(cache.read_bytes())
     except Exception:  # a missing, stale or damaged cache is no error: the files are parsed again
         files = [parse(text, f"rules/{p.name}") for p, text in zip(paths, sources)]
+        for f in files:
+            f.builtin = True
         _store(cache, pickle.dumps(files))
     return files
 

@@ -46,16 +46,12 @@ class Matcher:
     Attributes:
         match: takes the anchor and the target; gives a :data:`Match`, or None.
         names: the names of the rule that a match has values for, in order.
-        keys: for each operator that can be the anchor, which producers its operands must have: the cheap test by which
-            the driver picks candidates. None: anything.
         steps: what the traced form's step numbers mean.
     """
 
     variant: Variant
     match: Callable[[Op, Any], Match | None]
     names: tuple[str, ...]
-    keys: dict[str, tuple[frozenset[str] | None, ...]]
-    commutative: frozenset[str]
     source: str
     steps: list[Step] = field(default_factory=list)
 
@@ -199,8 +195,7 @@ class MatcherCompiler:
         source = "def match(op, target):\n" + "\n".join(self.lines) + "\n"
         env: dict[str, Any] = {**self.expressions.globals, **self.globals}
         exec(compile(source, f"<rule {v.rule.name}>", "exec"), env)
-        commutative = frozenset(n for n in pattern.names if lookup(n).commutative)
-        return Matcher(v, env["match"], names, self.keys(pattern), commutative, source, self.steps)
+        return Matcher(v, env["match"], names, source, self.steps)
 
     def conditions(self) -> None:
         v = self.variant
@@ -574,20 +569,24 @@ class MatcherCompiler:
                 used |= set(v.bindings)
         return {n for n in used if n in v.bindings and v.bindings[n].kind == "dim"}
 
-    # ---- the cheap test
 
-    def keys(self, p: s.OpPattern) -> dict[str, tuple[frozenset[str] | None, ...]]:
-        needs: list[frozenset[str] | None] = []
-        for a in p.args:
-            if isinstance(a, s.NamedOperand):
-                break
-            inner: Any = a
-            if isinstance(a, s.ValuePattern) and a.id in self.statement_of:
-                inner = self.variant.statements[self.statement_of[a.id]].pattern
-            needs.append(frozenset(inner.names) if isinstance(inner, s.OpPattern) else None)
-        while needs and needs[-1] is None:
-            needs.pop()
-        return {n: tuple(needs) for n in p.names}
+def anchor_keys(v: Variant) -> tuple[dict[str, tuple[frozenset[str] | None, ...]], frozenset[str]]:
+    """For each operator that can be the anchor of a variant, which producers its operands must have (None: any); and
+    those of them whose first two operands may be swapped."""
+    p = v.statements[v.anchors[0]].pattern
+    assert isinstance(p, s.OpPattern)
+    statement_of = {t.id: i for i, stmt in enumerate(v.statements) for t in stmt.targets if t.id != "_"}
+    needs: list[frozenset[str] | None] = []
+    for a in p.args:
+        if isinstance(a, s.NamedOperand):
+            break
+        inner: Any = a
+        if isinstance(a, s.ValuePattern) and a.id in statement_of:
+            inner = v.statements[statement_of[a.id]].pattern
+        needs.append(frozenset(inner.names) if isinstance(inner, s.OpPattern) else None)
+    while needs and needs[-1] is None:
+        needs.pop()
+    return {n: tuple(needs) for n in p.names}, frozenset(n for n in p.names if lookup(n).commutative)
 
 
 def _finite(value: Any) -> bool:

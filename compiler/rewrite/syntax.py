@@ -379,10 +379,11 @@ class Extern:
 
 @dataclass(slots=True)
 class RuleFile:
-    """One parsed file. ``source`` is kept for messages."""
+    """One parsed file. ``source`` is kept for messages; ``builtin`` files come with the compiler."""
 
     path: str
     source: str
+    builtin: bool = False
     rules: list[Rule] = field(default_factory=list)
     patterns: dict[str, PatternDef] = field(default_factory=dict)
     fns: dict[str, FnDef] = field(default_factory=dict)
