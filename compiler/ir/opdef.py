@@ -43,7 +43,11 @@ class OperandSpec:
 
 @dataclass(frozen=True, slots=True)
 class AttributeSpec:
-    """A compile-time parameter. ``default`` None means that it has none: it is absent unless given."""
+    """A compile-time parameter. ``default`` None means that it has none: it is absent unless given.
+
+    A value whose element type matters (MIL types its parameters) is an array: of rank 0 for ``float``, of rank 1 for
+    ``floats``.
+    """
 
     name: str
     kind: AttributeKind

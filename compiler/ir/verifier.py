@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from compiler.ir.core import Block, BlockArgument, Op, OpResult, Value
-from compiler.ir.dtypes import STRING, DType
+from compiler.ir.dtypes import STRING, DType, from_numpy
 from compiler.ir.module import Function, Module
 from compiler.ir.opdef import OpDef, OperandSpec, suggest
 from compiler.ir.types import TensorType, Type, element_dtype
@@ -270,6 +270,15 @@ def _is_any(value: Any) -> bool:
     return type(value) in _SCALARS or isinstance(value, np.ndarray | Type)
 
 
+def _is_typed(value: Any, kind: str) -> bool:
+    """Whether an array holds what the kind asks for, in an element type of its own, as MIL's parameters may."""
+    if not isinstance(value, np.ndarray) or value.ndim != kind.endswith("s"):
+        return False
+    dtype = from_numpy(value.dtype)
+    held = "int" if dtype.is_integer else dtype.kind
+    return held == kind.removesuffix("s")
+
+
 def _check_attributes(op: Op) -> None:
     known = op.defn.attributes
     given = op.attributes
@@ -283,7 +292,7 @@ def _check_attributes(op: Op) -> None:
             continue
         present += 1
         value = given[name]
-        if not _KINDS.get(spec.kind, _is_any)(value):
+        if not _KINDS.get(spec.kind, _is_any)(value) and not _is_typed(value, spec.kind):
             raise _error(op, f"attribute '{name}' is {value!r}, not of kind {spec.kind}")
     if present != len(given):
         name = next(n for n in given if n not in known)

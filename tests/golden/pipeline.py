@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from compiler import ir
 from compiler.errors import PlanishError
+from compiler.rewrite import Library, load_library, rewrite
+from compiler.target import Target
 
 SEPARATOR = "// -----\n"
 #: Golden files stand for themselves, so that nearly every constant is written out.
@@ -22,10 +25,15 @@ def _pass(module: ir.Module, name: str, options: dict[str, Any]) -> ir.Module:
     return replaced if isinstance(replaced, ir.Module) else module
 
 
-def _rules(module: ir.Module, stage: str, options: dict[str, Any]) -> ir.Module:
-    from compiler.rewrite import load_library
+@cache
+def _library() -> Library:
+    return load_library()
 
-    load_library().rewrite(module, stage=stage, **options)
+
+def _rules(module: ir.Module, stage: str, options: dict[str, Any]) -> ir.Module:
+    if stage not in _library().stages:
+        raise ValueError(f"no rule is of stage '{stage}'; there are {', '.join(_library().stages)}")
+    rewrite(module, _library().stage(stage), Target.of(options.pop("target", "cpu"), **options))
     return module
 
 

@@ -149,6 +149,28 @@ BREAKS: dict[str, tuple[Callable[[ir.Module, dict[str, ir.Op]], object], str]] =
 }
 
 
+@pytest.mark.parametrize(
+    ("name", "array", "fits"),
+    [
+        ("alpha", np.array(0.5, np.float16), True),
+        ("alpha", np.array(1, np.int32), False),
+        ("alpha", np.array([0.5], np.float16), False),
+        ("axes", np.array([1, 2], np.int32), True),
+        ("axes", np.array(1, np.int32), False),
+        ("mode", np.array("fast", object), True),
+    ],
+)
+def test_an_attribute_may_be_an_array_where_its_element_type_matters(name: str, array: np.ndarray, fits: bool) -> None:
+    module, ops = sound()
+    ops["s"].attributes[name] = array
+    if fits:
+        ir.verify(module)
+        assert ir.same_array(ir.parse_module(ir.print_module(module)).main.block.last.prev.attributes[name], array)
+    else:
+        with pytest.raises(ir.VerifyError, match="not of kind"):
+            ir.verify(module)
+
+
 @pytest.mark.parametrize(("damage", "sentence"), BREAKS.values(), ids=BREAKS)
 def test_what_is_broken_is_found(damage: Callable[[ir.Module, dict[str, ir.Op]], object], sentence: str) -> None:
     module, ops = sound()
