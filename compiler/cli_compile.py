@@ -53,8 +53,8 @@ def compile_command(
         known("verification", verify, ("full", "fast", "off")),  # type: ignore[arg-type]  # it has just been checked
         inputs,
     )
-    if json is not None and not json.parent.is_dir():
-        raise UserError(f"there is no folder {json.parent} to write the report to", "--json with a folder that exists")
+    if json is not None and (json.is_dir() or not json.parent.is_dir()):
+        raise UserError(f"{json} is no file that the report could be written to", "--json FILE in a folder that exists")
     lines = Lines(quiet)
     try:
         done = compile_model(model, output, options, lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,8 @@ class Lines:
 
 
 def main(app: typer.Typer, name: str) -> None:
-    """Runs a typer app and leaves the process with its exit code."""
+    """Runs a typer app and leaves the process with its exit code. A request to terminate cleans up as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(app, name, sys.argv[1:]))
 
 
@@ -65,6 +67,8 @@ def run(app: typer.Typer, name: str, arguments: list[str]) -> int:
     command: Callable[..., Any] = typer.main.get_command(app)
     try:
         code = command(arguments, prog_name=name, standalone_mode=False)
+        if code == INTERRUPTED:  # typer catches the interrupt itself
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except PlanishError as e:
         return _say(e.message, e.remedy, e.exit_code)

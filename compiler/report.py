@@ -11,6 +11,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
 
+from compiler.errors import UserError
 from compiler.ir import Module, Op
 from compiler.proof import OutputError, Verdict
 from compiler.target import Target
@@ -106,7 +107,16 @@ class Report:
         }
 
     def write(self, path: str | Path) -> None:
-        Path(path).write_text(json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n")
+        """Writes the report as JSON.
+
+        Raises:
+            UserError: it cannot be written there.
+        """
+        text = json.dumps(self.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        try:
+            Path(path).write_text(text, encoding="utf-8")
+        except OSError as e:
+            raise UserError(f"cannot write the report {path}: {e.strerror}", "another file, with --json") from e
 
 
 @dataclass(slots=True)
