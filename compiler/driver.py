@@ -168,11 +168,13 @@ def lower(module: Module, library: Library, report: Report) -> None:
     Raises:
         UnsupportedError: an operator has no lowering; the message names its node.
     """
-    from passes import cse, dce
+    from passes import cse, dce, legalize
 
     target = report.target
     with report.stage("lower") as stage:
         _rewrite(library, module, "lower", report)
+        dce.run(module)
+        legalize.run(module)
         for op in module.walk():
             if op.defn.dialect not in ("mil", "ir"):
                 at = f" at node '{op.loc.nodes[0]}'" if op.loc.nodes else ""
@@ -181,7 +183,6 @@ def lower(module: Module, library: Library, report: Report) -> None:
                     f"a rule for it in a file given with --rules; planish rules explain says why none fits {op.name}",
                 )
         cse.run(module)
-        dce.run(module)
         stage.what = f"{target.os.replace('ios', 'iOS ')}, {target.precision}"
         stage.result = f"{number_of_ops(module)} mil ops"
     if target.unit == "ane":
