@@ -168,13 +168,12 @@ def lower(module: Module, library: Library, report: Report) -> None:
     Raises:
         UnsupportedError: an operator has no lowering; the message names its node.
     """
-    from passes import cse, dce, legalize
+    from passes import cse, dce, narrow
 
     target = report.target
     with report.stage("lower") as stage:
         _rewrite(library, module, "lower", report)
         dce.run(module)
-        legalize.run(module)
         for op in module.walk():
             if op.defn.dialect not in ("mil", "ir"):
                 at = f" at node '{op.loc.nodes[0]}'" if op.loc.nodes else ""
@@ -182,6 +181,7 @@ def lower(module: Module, library: Library, report: Report) -> None:
                     f"{op.name}{at} has no lowering to Core ML for {target.os}",
                     f"a rule for it in a file given with --rules; planish rules explain says why none fits {op.name}",
                 )
+        narrow.run(module)
         cse.run(module)
         stage.what = f"{target.os.replace('ios', 'iOS ')}, {target.precision}"
         stage.result = f"{number_of_ops(module)} mil ops"
@@ -223,9 +223,7 @@ def at_stage(model: str | Path, stage: str, options: Options) -> Module:
 
 def give_meaning(module: Module, library: Library) -> None:
     """Stage meaning: mil.* operators become the onnx.* operators that say what they compute."""
-    from compiler.rewrite import rewrite
-
-    rewrite(module, library.stage("meaning"))
+    library.rewrite(module, "meaning")
 
 
 def _emit_and_prove(
@@ -405,8 +403,6 @@ def _guilty(
 
 
 def _rewrite(library: Library, module: Module, stage: str, report: Report) -> Mapping[str, int]:
-    from compiler.rewrite import rewrite
-
-    fired = rewrite(module, library.stage(stage), report.target).fires
+    fired = library.rewrite(module, stage, report.target).fires
     report.rules.update(fired)
     return fired

@@ -254,7 +254,6 @@ class MilSession:
             probes: values to give out in place of the function's outputs.
         """
         from compiler import evaluate
-        from compiler.rewrite import rewrite
         from passes import emulate
 
         function = module.main
@@ -262,7 +261,7 @@ class MilSession:
             function.set_outputs(probes, [f"probe_{i}" for i in range(len(probes))])
         if any(isinstance(v.type, TensorType) and v.type.dtype is F16 for v in _values(module)):
             emulate.run(module)
-        rewrite(module, library.stage("meaning"))
+        library.rewrite(module, "meaning")
         self._inputs = [(a.name, a.type) for a in function.inputs]
         self._session = evaluate.Session(module)
 
