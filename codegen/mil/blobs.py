@@ -69,7 +69,7 @@ class WeightWriter:
             OSError: it cannot be written.
         """
         flat = np.ascontiguousarray(array).reshape(-1)
-        checksum = zlib.crc32(flat.view(np.uint8))
+        checksum = zlib.crc32(flat.view(np.uint8).data)
         key = (dtype, flat.nbytes, checksum)
         twins = self._known.setdefault(key, [])
         for other, offset in twins:

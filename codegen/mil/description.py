@@ -101,6 +101,7 @@ def _flexible(proto: Any, type_: TensorType, attributes: Mapping[str, Any], own:
         return
     if shapes:
         default = attributes.get(f"default.{own}", shapes[0])
+        # Core ML wants the default of an array first, as coremltools' flexible_shape_utils has it.
         for shape in [default, *(s for s in shapes if s != default)]:
             proto.enumeratedShapes.shapes.add().shape.extend(shape)
     elif ranges:
@@ -133,7 +134,7 @@ def _image(proto: Any, type_: TensorType, attributes: Mapping[str, Any], own: st
     ranges = attributes.get(f"range.{own}")
     if shapes:
         default = attributes.get(f"default.{own}", shapes[0])
-        for shape in [default, *(s for s in shapes if s != default)]:
+        for shape in shapes:
             proto.enumeratedSizes.sizes.add(height=shape[-2], width=shape[-1])
     elif ranges:
         default = attributes.get(f"default.{own}", tuple(low for low, _ in ranges))

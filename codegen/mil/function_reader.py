@@ -175,20 +175,28 @@ class FunctionReader:
         return self._constant_op(block, type_, value, name, Location())
 
     def _attributes(self, op: Op, bindings: dict[str, Any], literals: dict[str, Any], where: str) -> dict[str, Any]:
+        """The attributes of ``op``: Python values; arrays where those would be written with another element type."""
         at = self._form(op, [*bindings, *literals])
-        out = op.defn.defaults()
+        given: dict[str, Any] = {}
         for name in op.defn.attributes:
             if name in literals:
-                out[name] = _plain(op, at, name, *self._literal(literals[name], name))
+                given[name] = self._literal(literals[name], name)
             elif name in bindings:
                 values = [self._parameter(b, name, where) for b in bindings[name]]
                 if at.inputs[name].kind == "tuple":
-                    out[name] = tuple(_plain(op, at, name, *v) for v in values)
+                    given[name] = None, tuple(_plain(v) for _, v in values)
                 elif len(values) == 1:
-                    out[name] = _plain(op, at, name, *values[0])
+                    given[name] = values[0]
                 else:
                     raise UserError(f"the package is broken: {where} has {len(values)} values for '{name}'")
-        return out
+        out = op.attributes = op.defn.defaults()
+        out.update({name: _plain(value) for name, (_, value) in given.items()})
+        exact = {
+            name: value
+            for name, (type_, value) in given.items()
+            if isinstance(type_, TensorType) and mil.written_dtype(op, name, out[name], at) is not type_.dtype
+        }
+        return out | exact
 
     def _form(self, op: Op, given: Iterable[str]) -> Form:
         """The definition that says how attributes are typed; the newest if the release ought not to have them."""
@@ -237,7 +245,8 @@ class FunctionReader:
         block.append(op)
         if following is None or following.type != "read_state" or len(following.outputs) != 1:
             return False
-        if self._value(*_only_names(following, ("input",), where), where) is not state:
+        (read,) = _only_names(following, ("input",), where)
+        if self._value(read, where) is not state:
             return False
         op.results[0].name = following.outputs[0].name
         self._bind(following.outputs[0].name, op.results[0])
@@ -278,21 +287,17 @@ def _names_of_data(block: Any) -> Iterator[str]:
             yield from _names_of_data(inner)
 
 
-def _plain(op: Op, at: Form, name: str, type_: Type, value: Any) -> Any:
-    """An attribute as Python values; as an array if its element type is not the one that would be written for those."""
-    if not isinstance(value, np.ndarray):
+def _plain(value: Any) -> Any:
+    """A scalar or vector as Python values; anything else as it is."""
+    if not isinstance(value, np.ndarray) or value.ndim > 1:
         return value
-    if value.ndim > 1:
-        return value
-    plain = tuple(value.tolist()) if value.ndim else value.item()
-    assert isinstance(type_, TensorType)
-    return plain if mil.written_dtype(op, name, plain, at) is type_.dtype else value
+    return tuple(value.tolist()) if value.ndim else value.item()
 
 
 def _only_names(proto: Any, inputs: Iterable[str], where: str) -> list[str]:
     out = []
     for name in inputs:
-        arguments = proto.inputs[name].arguments if name in proto.inputs else ()
+        arguments = list(proto.inputs[name].arguments) if name in proto.inputs else []
         if len(arguments) != 1:
             raise UserError(f"the package is broken: {where} needs one '{name}'")
         out.append(arguments[0].name)

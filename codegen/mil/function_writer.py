@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,13 @@ import numpy as np
 from codegen.mil.blobs import WeightWriter, goes_to_weight_file
 from codegen.mil.names import Names
 from codegen.mil.package import MODEL_PATH, WEIGHT_FILE
-from codegen.mil.proto import NUMBER_OF
+from codegen.mil.proto import mil_pb
 from codegen.mil.types import TypeWriter
 from codegen.mil.values import set_immediate, set_list
 from compiler.dialects import mil
-from compiler.dialects.mil_forms import Form, Input, Release, form
+from compiler.dialects.mil_forms import Form, Release, form, release
 from compiler.errors import UnsupportedError
-from compiler.ir import BOOL, I32, NOWHERE, STRING, Block, DType, Function, Op, TensorType, Value
+from compiler.ir import BOOL, I32, NOWHERE, STRING, Block, DType, Function, Op, TensorType, Type, Value
 
 _BLOB_NAME = f"{MODEL_PATH}/weights/{WEIGHT_FILE}"
 #: Operators between two calls of ``progress``.
@@ -44,6 +45,11 @@ class FunctionWriter:
         # Constants that attributes have become, by content; one table for each block around the one being written,
         # since an inner block sees what stands before it in the outer ones.
         self._constants: list[dict[Any, str]] = []
+        self._plans: dict[Any, _Plan] = {}
+        # Filled and copied for each operator: filling a fresh message takes four times as many calls.
+        self._name_value = mil_pb.Value()
+        set_immediate(self._name_value, np.array("", STRING.numpy), STRING)
+        self._name_text = self._name_value.immediateValue.tensor.strings.values
 
     def write(self, function: Function, inputs: Sequence[str], outputs: Sequence[str], proto: Any) -> None:
         """Fills the ``Function`` message.
@@ -68,7 +74,7 @@ class FunctionWriter:
         for value, name in copies:
             op = block.operations.add(type="identity")
             op.inputs["x"].arguments.add().name = self._name_of[value]
-            self._finish(op, name, [(name, value)])
+            self._finish(op, name, [(name, value.type)])
         del block.outputs[:]
         block.outputs.extend(outputs)
 
@@ -95,15 +101,14 @@ class FunctionWriter:
             name = self._name_of[value] = self.names.take(value.name or op.name.removeprefix("mil."))
         return name
 
-    def _finish(self, proto: Any, name: str, results: Sequence[tuple[str, Value]]) -> None:
+    def _finish(self, proto: Any, name: str, results: Sequence[tuple[str, Type]]) -> None:
         """Sets the results, and the name that Core ML's tools show for the operator."""
-        for result, value in results:
+        for result, type_ in results:
             out = proto.outputs.add()
             out.name = result
-            out.type.CopyFrom(self._types(value.type))
-        attribute = proto.attributes["name"]
-        attribute.type.tensorType.dataType = _STRING_NUMBER
-        attribute.immediateValue.tensor.strings.values.append(name)
+            out.type.CopyFrom(self._types(type_))
+        self._name_text[0] = name
+        proto.attributes["name"].CopyFrom(self._name_value)
 
     # Constants
 
@@ -115,7 +120,7 @@ class FunctionWriter:
         proto = operations.add()
         proto.type = "const"
         self._value(proto.attributes["val"], op.attributes["val"], _dtype(result), op)
-        self._finish(proto, name, [(name, result)])
+        self._finish(proto, name, [(name, result.type)])
 
     def _value(self, proto: Any, array: np.ndarray[Any, Any], dtype: DType, op: Op) -> None:
         """Makes a ``Value`` message hold ``array``, in itself or in the weight file."""
@@ -129,31 +134,66 @@ class FunctionWriter:
         except UnsupportedError as e:
             raise UnsupportedError(f"{e.message}{_where(op)}", e.remedy) from None
 
-    def _parameter(self, op: Op, spec: Input, value: Any, dtype: DType, operations: Any) -> str:
-        """The name of a ``const`` that holds the value of an attribute."""
-        key = _key(value, dtype)
+    def _parameter(self, op: Op, parameter: str, value: Any, dtype: DType, key: Any, operations: Any) -> str:
+        """The name of a ``const`` that holds the value of an attribute; ``key`` if it is known already."""
+        if key is None:
+            key = _key(value, dtype)
         for table in self._constants:
             found = table.get(key)
             if found is not None:
                 return found
-        base = self._name_of.get(op.results[0], "") if op.results else ""
-        name = self.names.take(f"{base or op.name.removeprefix('mil.')}_{spec.name}_0")
+        base = self._name_of[op.results[0]] if op.results else op.name.removeprefix("mil.")
+        name = self.names.take(f"{base}_{parameter}_0")
         proto = operations.add()
         proto.type = "const"
         array = value if isinstance(value, np.ndarray) else np.array(value, dtype.numpy)
         self._value(proto.attributes["val"], array, dtype, op)
-        out = proto.outputs.add()
-        out.name = name
-        out.type.CopyFrom(self._types(TensorType(dtype, array.shape)))
-        attribute = proto.attributes["name"]
-        attribute.type.tensorType.dataType = _STRING_NUMBER
-        attribute.immediateValue.tensor.strings.values.append(name)
+        self._finish(proto, name, [(name, TensorType(dtype, array.shape))])
         self._constants[-1][key] = name
         return name
 
     # Operators
 
     def _op(self, op: Op, operations: Any) -> None:
+        plan = self._plan(op)
+        results = op.results
+        names = [self._result_name(op, i) for i in range(len(results))]
+        name = names[0] if names else plan.kind
+        if plan.kind == "coreml_update_state":
+            self._update_state(op, name, operations)
+            return
+        if plan.constexpr:
+            self._finish(self._constexpr(op, plan, operations), name, [(n, r.type) for n, r in zip(names, results)])
+            return
+        # Before the template is touched: a new constant may be written on the way.
+        attributes = op.attributes
+        consts = [self._parameter(op, n, attributes[n], dtype, key, operations) for n, dtype, key in plan.parameters]
+        template = plan.template
+        name_of = self._name_of
+        for slot, operand in zip(template.operands, op.operands):
+            if operand is not None:
+                slot.name = name_of[operand]
+        for slot, const in zip(template.parameters, consts):
+            slot.name = const
+        for slot, result in zip(template.results, names):
+            slot.name = result
+        template.name[0] = name
+        operations.append(template.proto)
+        for region in op.regions:
+            self._region(region, operations[-1].blocks.add())
+
+    def _plan(self, op: Op) -> _Plan:
+        """What operators that differ in names only share: worked out, and checked, for the first one."""
+        try:
+            key = _signature(op)
+            found = self._plans.get(key)
+        except TypeError:  # an attribute that does not hash: an array
+            return self._new_plan(op)
+        if found is None:
+            found = self._plans[key] = self._new_plan(op)
+        return found
+
+    def _new_plan(self, op: Op) -> _Plan:
         if op.defn.dialect != "mil":
             raise UnsupportedError(f"{op.name} has no form in Core ML{_where(op)}", "a rule of stage lower for it")
         reason = mil.legal(op, self._at.name)
@@ -161,46 +201,49 @@ class FunctionWriter:
             raise UnsupportedError(f"{reason}{_where(op)}", _remedy(op, self._at))
         at = form(op.name, self._at.name)
         assert at is not None
-        if op.name == "mil.coreml_update_state":
-            self._update_state(op, operations)
-            return
-        names = [self._result_name(op, i) for i in range(len(op.results))]
-        if op.name.startswith("mil.constexpr_"):
-            proto = self._constexpr(op, at, operations)
-        else:
-            proto = self._generic(op, at, operations)
-        self._finish(proto, names[0] if names else op.name.removeprefix("mil."), list(zip(names, op.results)))
-
-    def _generic(self, op: Op, at: Form, operations: Any) -> Any:
-        parameters = [
-            (name, spec, value) for name, value in op.attributes.items() if (spec := at.inputs.get(name)) is not None
-        ]
-        consts = [
-            (name, self._parameter(op, spec, value, mil.written_dtype(op, name, value, at), operations))
-            for name, spec, value in parameters
-            if spec.kind == "tensor"
-        ]
-        proto = operations.add()
-        proto.type = op.name[4:]
-        inputs = proto.inputs
-        name_of = self._name_of
+        parameters = []
+        for name, value in op.attributes.items():
+            # What the release does not know, legal has found to be the default.
+            if name in at.inputs and at.inputs[name].kind == "tensor":
+                dtype = mil.written_dtype(op, name, value, at)
+                parameters.append((name, dtype, _key(value, dtype) if dtype in _PLAIN_KEYS else None))
         specs = op.defn.operands
-        last = len(specs) - 1
-        for i, operand in enumerate(op.operands):
+        operands = [specs[min(i, len(specs) - 1)].name for i in range(len(op.operands))]
+        kind = op.name.removeprefix("mil.")
+        template = self._template(op, kind, at, operands, [n for n, _, _ in parameters])
+        return _Plan(kind, at, kind.startswith("constexpr_"), operands, parameters, template)
+
+    def _template(self, op: Op, kind: str, at: Form, operands: list[str], parameters: list[str]) -> _Template:
+        proto = mil_pb.Operation(type=kind)
+        inputs = proto.inputs
+        for name, operand in zip(operands, op.operands):
             if operand is not None:
-                inputs[specs[i if i < last else last].name].arguments.add().name = name_of[operand]
-        for name, const in consts:
-            inputs[name].arguments.add().name = const
-        for name, spec, value in parameters:
-            if spec.kind == "list":
+                inputs[name].arguments.add()
+        for name in parameters:
+            inputs[name].arguments.add()
+        for name, value in op.attributes.items():
+            spec = at.inputs.get(name)
+            if spec is not None and spec.kind == "list":
                 set_list(inputs[name].arguments.add().value, value)
-            elif spec.kind == "tuple":
+            elif spec is not None and spec.kind == "tuple":
                 for element in value:
                     dtype = mil.written_dtype(op, name, element, at)
                     set_immediate(inputs[name].arguments.add().value, np.array(element, dtype.numpy), dtype)
-        for region in op.regions:
-            self._region(region, proto.blocks.add())
-        return proto
+        self._finish(proto, "", [("", r.type) for r in op.results])
+        # Handles are taken last, when nothing is added any more.
+        seen: dict[str, int] = {}
+        slots = []
+        for name, operand in zip(operands, op.operands):
+            i = seen.get(name, 0)
+            slots.append(inputs[name].arguments[i] if operand is not None else None)
+            seen[name] = i + 1
+        return _Template(
+            proto,
+            slots,
+            [inputs[n].arguments[0] for n in parameters],
+            list(proto.outputs),
+            proto.attributes["name"].immediateValue.tensor.strings.values,
+        )
 
     def _region(self, region: Block, proto: Any) -> None:
         for argument in region.arguments:
@@ -208,36 +251,35 @@ class FunctionWriter:
             proto.inputs.add(name=name).type.CopyFrom(self._types(argument.type))
         self._block(region, proto)
 
-    def _constexpr(self, op: Op, at: Form, operations: Any) -> Any:
+    def _constexpr(self, op: Op, plan: _Plan, operations: Any) -> Any:
         """A compressed constant: literals as attributes up to iOS 17's forms, as bindings from iOS 18's on."""
         proto = operations.add()
-        proto.type = op.name[4:]
-        as_attributes = at.since in ("ios15", "ios16", "ios17")
-        for spec, operand in zip(op.defn.operands, op.operands):
+        proto.type = plan.kind
+        as_attributes = release(plan.at.since).specification < 9
+
+        def place(name: str) -> Any:
+            return proto.attributes[name] if as_attributes else proto.inputs[name].arguments.add().value
+
+        for name, operand in zip(plan.operands, op.operands):
             if operand is None:
                 continue
             array = operand.constant
             if array is not None:
-                place = proto.attributes[spec.name] if as_attributes else proto.inputs[spec.name].arguments.add().value
-                self._value(place, array, _dtype(operand), op)
+                self._value(place(name), array, _dtype(operand), op)
             elif as_attributes:
-                raise UnsupportedError(f"{op.name} takes only a plain constant for '{spec.name}'{_where(op)}")
+                raise UnsupportedError(f"{op.name} takes only a plain constant for '{name}'{_where(op)}")
             else:
-                proto.inputs[spec.name].arguments.add().name = self._name_of[operand]
-        for name, value in op.attributes.items():
-            if name in at.inputs:
-                dtype = mil.written_dtype(op, name, value, at)
-                place = proto.attributes[name] if as_attributes else proto.inputs[name].arguments.add().value
-                self._value(place, np.asarray(value, dtype.numpy), dtype, op)
+                proto.inputs[name].arguments.add().name = self._name_of[operand]
+        for name, dtype, _ in plan.parameters:
+            self._value(place(name), np.asarray(op.attributes[name], dtype.numpy), dtype, op)
         return proto
 
-    def _update_state(self, op: Op, operations: Any) -> None:
+    def _update_state(self, op: Op, name: str, operations: Any) -> None:
         """``coreml_update_state`` is a write, and a read if the new content is used, as coremltools has it."""
         state, value = op.operands
         assert state is not None
         assert value is not None
         result = op.results[0]
-        name = self._result_name(op)
         proto = operations.add(type="write_state")
         proto.inputs["input"].arguments.add().name = self._name_of[state]
         proto.inputs["data"].arguments.add().name = self._name_of[value]
@@ -245,10 +287,58 @@ class FunctionWriter:
         if result._uses:
             proto = operations.add(type="read_state")
             proto.inputs["input"].arguments.add().name = self._name_of[state]
-            self._finish(proto, name, [(name, result)])
+            self._finish(proto, name, [(name, result.type)])
 
 
-_STRING_NUMBER = NUMBER_OF[STRING]
+@dataclass(frozen=True, slots=True)
+class _Template:
+    """An ``Operation`` message to fill with names and copy, which takes a quarter of the time of making each anew.
+
+    The other fields are handles into ``proto``: the bindings of operands (None where one is absent) and parameters,
+    the results, and the text of the name.
+    """
+
+    proto: Any
+    operands: list[Any]
+    parameters: list[Any]
+    results: list[Any]
+    name: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How an operator is written.
+
+    Attributes:
+        kind: its name in MIL.
+        at: its definition in the release.
+        constexpr: it is a compressed constant, whose inputs are literals; these do not use the template.
+        operands: the input that each operand is.
+        parameters: attributes that become constants, with their element type, and their :func:`_key` if equal
+            attributes always have an equal one.
+    """
+
+    kind: str
+    at: Form
+    constexpr: bool
+    operands: list[str]
+    parameters: list[tuple[str, DType, Any]]
+    template: _Template
+
+
+def _signature(op: Op) -> Any:
+    """Equal for operators that can share a plan. A bool equals an int in Python, so the types of attributes count."""
+    attributes = op.attributes
+    return (
+        op.defn,
+        tuple([v and (v.type, mil.is_compile_time(v)) for v in op.operands]),
+        tuple(attributes.items()),
+        tuple(map(type, attributes.values())),
+        tuple([r.type for r in op.results]),
+    )
+
+
+_PLAIN_KEYS = (I32, BOOL, STRING)
 
 
 def _holds_literals(op: Op) -> bool:
@@ -264,7 +354,7 @@ def _key(value: Any, dtype: DType) -> Any:
     """What two attribute values must share to be one constant: the same bits of the same type and shape."""
     if isinstance(value, np.ndarray):
         return dtype, value.shape, tuple(value.flat) if dtype is STRING else value.tobytes()
-    if dtype is I32 or dtype is BOOL or dtype is STRING:
+    if dtype in _PLAIN_KEYS:
         return dtype, value
     # Zeros of either sign are equal, and so are 1 and 1.0.
     return dtype, tuple(struct.pack("<d", v) for v in value) if isinstance(value, tuple) else struct.pack("<d", value)

@@ -29,6 +29,10 @@ class Names:
 
     def take(self, wish: str) -> str:
         """A free name as near to ``wish`` as can be."""
+        taken = self._taken
+        if wish not in taken and wish.isascii() and wish.isidentifier() and wish not in _RESERVED:
+            taken.add(wish)
+            return wish
         name = base = identifier(wish)
         while name in self._taken:
             n = self._next.get(base, 0)

@@ -100,7 +100,7 @@ def model_file(path: Path) -> Path:
         raise UserError(f"there is no model package at '{path}'")
     try:
         manifest = json.loads((path / "Manifest.json").read_text(encoding="utf-8"))
-        relative = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"]
+        relative = str(manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"])
         found = path / "Data" / relative
         inside = found.resolve().is_relative_to(path.resolve())
     except (OSError, ValueError, KeyError, TypeError) as e:

@@ -21,7 +21,8 @@ def read(path: str | Path) -> Module:
 
     Weights are views into the mapped weight file. Functions have the inputs and outputs of the model's description, by
     its names and in its order. What the description says beyond types stands in attributes of the function (see
-    :mod:`codegen.mil.description`); ``os`` and the metadata in those of the module.
+    :mod:`codegen.mil.description`). Attributes of the module hold ``os``, the metadata and, if there are several
+    functions, ``default_function``.
 
     Raises:
         UserError: there is no package, or it is broken; says where.
@@ -50,10 +51,13 @@ def read(path: str | Path) -> Module:
     module = Module(source.stem, {"os": os, **said.attributes()})
     weights = Weights(file)
     types = TypeReader()
-    descriptions = {d.name: d for d in model.description.functions}
-    for name, proto in sorted(model.mlProgram.functions.items()):
+    functions = model.mlProgram.functions
+    descriptions = {d.name: d for d in model.description.functions if d.name in functions}
+    for name in [*descriptions, *sorted(n for n in functions if n not in descriptions)]:
         description = descriptions.get(name, model.description)
-        module.add(_function(name, proto, description, weights, types, os))
+        module.add(_function(name, functions[name], description, weights, types, os))
+    if model.description.defaultFunctionName:
+        module.attributes["default_function"] = model.description.defaultFunctionName
     if not module.functions:
         raise UserError(f"'{source}' is broken: its program has no function")
     return module

@@ -83,10 +83,13 @@ def _read(proto: Any) -> Type:
     which = proto.WhichOneof("type")
     if which == "tensorType":
         return _read_tensor(proto.tensorType)
+    made: Type
     if which == "listType":
-        return SequenceType(_read(proto.listType.type))
+        made = SequenceType(_read(proto.listType.type))
+        return made
     if which == "stateType":
-        return StateType(_read(proto.stateType.wrappedType))
+        made = StateType(_read(proto.stateType.wrappedType))
+        return made
     if which == "dictionaryType":
         return DictType(_read(proto.dictionaryType.keyType), _read(proto.dictionaryType.valueType))
     raise UnsupportedError(f"the package has a value of type {which or 'nothing'}, which has no place in the IR")

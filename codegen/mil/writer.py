@@ -94,7 +94,9 @@ def write(
         model_path.parent.mkdir(parents=True)
         weights = WeightWriter(data / package.WEIGHTS / package.WEIGHT_FILE)
         model, operators, renamed = _model(module, at, weights, progress)
-        _describe_package(model.description.metadata, metadata or Metadata.of(module))
+        said = metadata or Metadata.of(module)
+        if said.attributes():
+            _describe_package(model.description.metadata, said)
         content = model.SerializeToString(deterministic=True)
         model_path.write_bytes(content)
         package.write_manifest(folder, content + weights.close(), has_weights=weights.tensors > 0)
@@ -131,7 +133,10 @@ def _model(
         describe(description, function, inputs, outputs, at.specification)
         _describe_classifier(description, function, outputs)
     if several:
-        model.description.defaultFunctionName = module.main.name
+        default = module.attributes.get("default_function", "main")
+        if default not in module.functions:
+            default = next(iter(module.functions))
+        model.description.defaultFunctionName = default
     return model, operators, renamed
 
 

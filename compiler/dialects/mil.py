@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -261,7 +262,12 @@ def written_dtype(op: core.Op, name: str, value: Any, at: Form) -> DType:
     spec = at.inputs[name]
     if not spec.variable:
         return mil_forms.parameter_dtype(spec, value, {}, None)
-    return mil_forms.parameter_dtype(spec, value, bound_dtypes(op, at), result_dtype(op))
+    bound = bound_dtypes(op, at)
+    if spec.variable not in bound and not isinstance(value, np.ndarray):
+        # Attributes alone share the variable: one float among them makes all of them floats.
+        shared = (op.attributes[n] for n, i in at.inputs.items() if i.variable == spec.variable and n in op.attributes)
+        value = tuple(v for v in (value, *shared) if not isinstance(v, np.ndarray | tuple)) or value
+    return mil_forms.parameter_dtype(spec, value, bound, result_dtype(op))
 
 
 def legal(op: core.Op, os: str) -> str | None:
@@ -291,7 +297,7 @@ def _illegal_operands(op: core.Op, at: Form, present: Mapping[str, list[core.Val
         if spec is None:
             return f"{op.name} has no input '{name}' in {os}"
         for value in values:
-            if spec.const and not _is_compile_time(value):
+            if spec.const and not is_compile_time(value):
                 return f"{op.name} needs a constant for '{name}' in {os}"
             if not isinstance(value.type, TensorType):
                 continue
@@ -336,9 +342,15 @@ def _is_conditional(op: core.Op, name: str) -> bool:
     return op.defn.attributes[name].kind == "string"
 
 
-def _is_compile_time(value: core.Value) -> bool:
+def is_compile_time(value: core.Value) -> bool:
+    """Whether a value can stand where an input must be const: a constant, plain or compressed."""
     op = value.op
-    return op is not None and (op.defn.constant is not None or op.name.startswith("mil.constexpr_"))
+    return op is not None and _makes_constant(op.defn)
+
+
+@cache
+def _makes_constant(defn: OpDef) -> bool:
+    return defn.constant is not None or defn.name.startswith("mil.constexpr_")
 
 
 def _spelled(dtypes_: Iterable[DType]) -> str:
