@@ -41,27 +41,38 @@ def run(module: Module, os: str, keep: Mapping[Op, str] | None = None) -> dict[O
     return conversion.kept
 
 
-def constant_loss(array: np.ndarray[Any, Any], limit: float = CONSTANT_LOSS) -> str | None:
+def constant_loss(
+    array: np.ndarray[Any, Any], limit: float = CONSTANT_LOSS, into: np.ndarray[Any, Any] | None = None
+) -> str | None:
     """Why ``array`` (f32) does not survive rounding to half within ``limit``, or None if it does.
 
     NaN and ±inf round to themselves.
+
+    Args:
+        into: an f16 array of the same shape to round into.
     """
     flat = array.reshape(-1)
+    rounded = None if into is None else into.reshape(-1)
     lost = total = 0.0
     for start in range(0, flat.size, _CHUNK):
         part = flat[start : start + _CHUNK]
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             half = part.astype(np.float16)
-        finite = np.isfinite(part)
-        if not finite.all():
+            if rounded is not None:
+                rounded[start : start + _CHUNK] = half
+            back = half.astype(np.float32)
+            back -= part
+            squares, of = float(np.dot(back, back)), float(np.dot(part, part))
+        if not np.isfinite(squares + of):
+            finite = np.isfinite(part)
             part, half = part[finite], half[finite]
-        if np.isinf(half).any():
-            worst = float(part[np.argmax(np.abs(part))])
-            return f"constant {worst:.3g} overflows in half precision"
-        back = half.astype(np.float32)
-        back -= part
-        lost += float(np.dot(back, back))
-        total += float(np.dot(part, part))
+            if np.isinf(half).any():
+                worst = float(part[np.argmax(np.abs(part))])
+                return f"constant {worst:.3g} overflows in half precision"
+            difference = half.astype(np.float64) - part
+            squares, of = float(np.dot(difference, difference)), float(np.dot(part.astype(np.float64), part))
+        lost += squares
+        total += of
     if total == 0.0:
         # Squares of what is left may have vanished; the values themselves tell.
         tiny = flat[(flat != 0) & np.isfinite(flat)]
@@ -78,6 +89,7 @@ class _Conversion:
     keep: dict[Op, str]
     kept: dict[Op, str] = field(default_factory=dict)
     halved: set[Value] = field(default_factory=set)  # values whose type was f32 and now is f16
+    rounded: dict[Value, np.ndarray[Any, Any]] = field(default_factory=dict)  # constants in half, not yet used
     as_half: dict[Value, Value] = field(default_factory=dict)  # an f32 value's f16 twin
     as_full: dict[Value, Value] = field(default_factory=dict)  # and the other way
 
@@ -152,7 +164,11 @@ class _Conversion:
         twin = self.as_half.get(value)
         if twin is None:
             array = value.constant
-            twin = cast(value, F16) if array is None else _constant_after(value, array.astype(np.float16))
+            if array is None:
+                twin = cast(value, F16)
+            else:
+                rounded = self.rounded.pop(value, None)
+                twin = _constant_after(value, array.astype(np.float16) if rounded is None else rounded)
             self.as_half[value] = twin
         return twin
 
@@ -168,7 +184,11 @@ class _Conversion:
             if v is None or v in self.as_half or not _is(v, F32) or not takes:
                 continue
             array = v.constant
-            if array is not None and (reason := constant_loss(array)) is not None:
+            if array is None:
+                continue
+            rounded = self.rounded[v] = np.empty(array.shape, np.float16)
+            reason = constant_loss(array, into=rounded)
+            if reason is not None:
                 return reason
         for name, spec in op.defn.attributes.items():
             if spec.kind != "float":
