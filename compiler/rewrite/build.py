@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,13 +39,14 @@ class RuleBuilder:
     :class:`Decline`, and nothing will have happened.
     """
 
-    __slots__ = ("_builder", "block", "made", "target")
+    __slots__ = ("_builder", "_moved", "block", "made", "target")
 
     def __init__(self, before: Op, loc: Location, target: Any = None) -> None:
         assert before.block is not None
         self.block: Block = before.block
         self._builder = Builder(before.block, before, loc)
         self.made: list[Op] = []
+        self._moved: list[tuple[Op, tuple[Block, ...]]] = []
         self.target = target
 
     def op(
@@ -86,9 +87,10 @@ class RuleBuilder:
             args.pop()
         values = [a if a is None or isinstance(a, Value) else self._constant(defn, args, i) for i, a in enumerate(args)]
         attrs = {k: coerce(defn, k, v) for k, v in (attributes or {}).items() if v is not None}
-        for region in regions:
-            if region.parent is not None:
-                region.parent.regions = ()
+        for owner in {region.parent for region in regions}:
+            if owner is not None:
+                self._moved.append((owner, owner.regions))
+                owner.regions = ()
         types = None
         if replaced is not None and get_dialect(defn.dialect).adopts_types:
             types = [r.type for r in replaced]
@@ -153,7 +155,14 @@ class RuleBuilder:
         return result
 
     def undo(self) -> None:
-        """Erases everything that was built, last first."""
+        """Erases everything that was built, last first, and gives regions back to the operators that had them."""
+        for owner, regions in reversed(self._moved):
+            for region in regions:
+                if region.parent is not None:
+                    region.parent.regions = ()
+                region.parent = owner
+            owner.regions = regions
+        self._moved.clear()
         for op in reversed(self.made):
             op.erase()
         self.made.clear()
@@ -252,8 +261,9 @@ def compile_build(
     """The function that builds rewrite number ``index`` of a variant from the tuple that its matcher gives."""
     rewrite = variant.rewrites[index]
     targets = [t.id for i in variant.anchors for t in variant.statements[i].targets if t.id != "_"]
+    every = {t.id for stmt in variant.statements for t in stmt.targets if t.variadic}
     if rewrite.builder is not None:
-        return _python_build(externs[rewrite.builder], targets, names)
+        return _python_build(externs[rewrite.builder], targets, names, every)
     known = {t.id for stmt in variant.statements for t in stmt.targets if t.id != "_"}
     assigned = [t.id for stmt in rewrite.statements for t in stmt.targets]
     lines = ["def build(B, target, m):"]
@@ -265,31 +275,46 @@ def compile_build(
     for stmt in rewrite.statements:
         ids = [t.id for t in stmt.targets]
         root = f"({', '.join(f'r_{i}' for i in ids)},)" if all(i in known for i in ids) else "None"
-        source = expressions.build(stmt.value, scope, len(ids), root)
-        lines.append(f"    {', '.join(local(i) for i in ids)} = {source}")
+        if ids[0] in every:
+            source = expressions.build(stmt.value, scope, f"len(r_{ids[0]})", f"r_{ids[0]}")
+            lines.append(f"    {local(ids[0])} = _all({source})")
+        else:
+            source = expressions.build(stmt.value, scope, len(ids), root)
+            lines.append(f"    {', '.join(local(i) for i in ids)} = {source}")
         for t in stmt.targets:
             scope[t.id] = _BUILT
-    pairs = ", ".join(f"(r_{i}, B.value({local(i)}, r_{i}))" for i in assigned if i in known)
+    pairs = ", ".join(
+        f"*[(r, B.value(v, r)) for r, v in zip(r_{i}, {local(i)}, strict=True)]"
+        if i in every
+        else f"(r_{i}, B.value({local(i)}, r_{i}))"
+        for i in assigned
+        if i in known
+    )
     lines.append(f"    return ({pairs},)")
-    env: dict[str, Any] = dict(expressions.globals)
+    env: dict[str, Any] = {**expressions.globals, "_all": _all}
     exec(compile("\n".join(lines) + "\n", f"<rewrite of {variant.rule.name}>", "exec"), env)
     build: Build = env["build"]
     return build
 
 
-def _python_build(function: Callable[..., Any], targets: Sequence[str], names: Sequence[str]) -> Build:
+def _all(made: Any) -> tuple[Any, ...]:
+    return tuple(made) if isinstance(made, (tuple, list)) else (made,)
+
+
+def _python_build(
+    function: Callable[..., Any], targets: Sequence[str], names: Sequence[str], every: Collection[str] = ()
+) -> Build:
     def build(b: RuleBuilder, target: Any, m: tuple[Any, ...]) -> Sequence[tuple[Value, Any]]:
         bound = Bindings(names, m)
         made = function(b, bound)
         if made is None:
             raise Decline("the builder declined")
-        values = made if isinstance(made, tuple) else (made,)
-        if len(values) != len(targets):
-            raise InferenceError(f"the builder gave {len(values)} values, the rule names {len(targets)} results")
-        pairs = []
-        for t, v in zip(targets, values):
-            old = getattr(bound, t)
-            pairs.append((old, b.value(v, old)))
-        return pairs
+        values = _all(made)
+        olds: list[Value] = []
+        for t in targets:
+            olds.extend(getattr(bound, t) if t in every else [getattr(bound, t)])
+        if len(values) != len(olds):
+            raise InferenceError(f"the builder gave {len(values)} values, the rule names {len(olds)} results")
+        return [(old, b.value(v, old)) for old, v in zip(olds, values)]
 
     return build

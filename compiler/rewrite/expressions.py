@@ -159,11 +159,11 @@ class ExpressionCompiler:
 
     # ---- build mode
 
-    def build(self, e: s.Arg, scope: Mapping[str, Binding], results: int = 1, root: str = "None") -> str:
+    def build(self, e: s.Arg, scope: Mapping[str, Binding], results: int | str = 1, root: str = "None") -> str:
         """Source that makes what ``e`` says with the builder ``B``, and yields the value, the operand or the list.
 
         Args:
-            results: how many results the statement names.
+            results: how many results the statement names, or the source of that number.
             root: source of the matched values that the results stand for, or ``None``.
         """
         match e:
@@ -192,7 +192,7 @@ class ExpressionCompiler:
             case _:
                 return self.data(e, scope)
 
-    def operator(self, e: s.Call, scope: Mapping[str, Binding], results: int, root: str) -> str:
+    def operator(self, e: s.Call, scope: Mapping[str, Binding], results: int | str, root: str) -> str:
         args = list(e.args)
         first = ""
         if e.callee == CLONE:

@@ -40,13 +40,25 @@ class Step:
 
 
 @dataclass(slots=True)
+class Trace:
+    """What a traced matcher calls where a clause fails: ``hook`` gets the step's number and the locals by then."""
+
+    hook: Callable[[int, dict[str, Any]], None] | None = None
+
+    def __call__(self, step: int, found: dict[str, Any]) -> None:
+        if self.hook is not None:
+            self.hook(step, found)
+
+
+@dataclass(slots=True)
 class Matcher:
     """A compiled variant.
 
     Attributes:
         match: takes the anchor and the target; gives a :data:`Match`, or None.
         names: the names of the rule that a match has values for, in order.
-        steps: what the traced form's step numbers mean.
+        steps: what the traced form's step numbers mean, in the order in which they are tested.
+        trace: where the traced form reports the clauses that fail.
     """
 
     variant: Variant
@@ -54,6 +66,7 @@ class Matcher:
     names: tuple[str, ...]
     source: str
     steps: list[Step] = field(default_factory=list)
+    trace: Trace = field(default_factory=Trace)
 
 
 # ---- what the generated code calls
@@ -193,9 +206,10 @@ class MatcherCompiler:
         if self.loops:
             self.lines.append("    return None")
         source = "def match(op, target):\n" + "\n".join(self.lines) + "\n"
-        env: dict[str, Any] = {**self.expressions.globals, **self.globals}
+        trace = Trace()
+        env: dict[str, Any] = {**self.expressions.globals, **self.globals, "_trace": trace}
         exec(compile(source, f"<rule {v.rule.name}>", "exec"), env)
-        return Matcher(v, env["match"], names, source, self.steps)
+        return Matcher(v, env["match"], names, source, self.steps, trace)
 
     def conditions(self) -> None:
         v = self.variant
@@ -245,12 +259,13 @@ class MatcherCompiler:
             for i, t in enumerate(targets):
                 if t.id == "_":
                     continue
-                self.emit(f"{local(t.id)} = {var}.results[{i}]")
+                self.emit(f"{local(t.id)} = {var}.results{'' if t.variadic else f'[{i}]'}")
                 self.bound.add(t.id)
                 if t.constraint is not None:
                     self.late.append(lambda t=t: self.constraint(local(t.id), t.constraint))  # type: ignore[misc]
         defns = [lookup(n) for n in p.names]
-        if any(len(d.results) > results or (d.results and d.results[-1].arity == "variadic") for d in defns):
+        every = statement is not None and self.variant.statements[statement].targets[0].variadic
+        if not every and any(len(d.results) > results or (d.results and d.results[-1].arity == "variadic") for d in defns):
             self.check(f"_unused({var}, {results})", p.pos, "results that the pattern does not name are used")
         self.operands(var, p, defns)
         for i, r in enumerate(p.regions):
@@ -443,6 +458,10 @@ class MatcherCompiler:
         tests = []
         for c in a.choices:
             match c.kind:
+                case "bind" if c.value in ("true", "false"):
+                    tests.append(f"{var} is {c.value.title()}")
+                case "bind" if c.value in DTYPES:
+                    tests.append(f"{var} is {self.refer(DTYPES[c.value])}")
                 case "bind" | "optional" | "default":
                     self.bind_attribute(var, a, c)
                     return
@@ -458,12 +477,6 @@ class MatcherCompiler:
     def bind_attribute(self, var: str, a: s.AttrPattern, c: s.AttrChoice) -> None:
         name = c.value[0] if c.kind == "default" else c.value
         if c.kind == "bind":
-            if name in ("true", "false"):
-                self.check(f"{var} is {name.title()}", a.pos, f"attribute {a.name} is {name}")
-                return
-            if name in DTYPES:
-                self.check(f"{var} is {self.refer(DTYPES[name])}", a.pos, f"attribute {a.name} is {name}")
-                return
             if name == "_":
                 return
             self.check(f"{var} is not None", a.pos, f"attribute {a.name} is given")
@@ -551,7 +564,10 @@ class MatcherCompiler:
         self.emit(f"{local(name)} = {source}")
         self.bound.add(name)
         if name in self.computed_dims():
-            self.check(f"type({local(name)}) is _int", pos, f"dimension '{name}' is known")
+            known = f"type({local(name)}) is _int"
+            if self.variant.bindings[name].kind == "dims":
+                known = f"all(type(d) is _int for d in {local(name)})"
+            self.check(known, pos, f"dimension '{name}' is known")
 
     def computed_dims(self) -> set[str]:
         """Dimensions that expressions compute with: they must be numbers. The others only have to agree."""
@@ -567,7 +583,7 @@ class MatcherCompiler:
                 used |= s.mentioned(stmt.value)
             if r.builder is not None:
                 used |= set(v.bindings)
-        return {n for n in used if n in v.bindings and v.bindings[n].kind == "dim"}
+        return {n for n in used if n in v.bindings and v.bindings[n].kind in ("dim", "dims")}
 
 
 def anchor_keys(v: Variant) -> tuple[dict[str, tuple[frozenset[str] | None, ...]], frozenset[str]]:

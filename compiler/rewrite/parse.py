@@ -276,7 +276,12 @@ class _Reader:
         return tuple(s.Target(str(c.children[0]), self.optional_constraint(c), _pos(c)) for c in _trees(t))
 
     def match_stmt(self, t: Tree[Token]) -> s.MatchStmt:
-        return s.MatchStmt(self.targets(_child(t, "targets")), self.pattern(_child(t, "pattern")), _pos(t))
+        every = _find(t, "all_results")
+        if every is not None:
+            targets: tuple[s.Target, ...] = (s.Target(str(every.children[1]), None, _pos(every), variadic=True),)
+        else:
+            targets = self.targets(_child(t, "targets"))
+        return s.MatchStmt(targets, self.pattern(_child(t, "pattern")), _pos(t))
 
     def pattern(self, t: Tree[Token]) -> s.Pattern:
         choices = tuple(self.one_pattern(c) for c in _trees(t))
@@ -391,6 +396,8 @@ class _Reader:
                 return s.Index(self.postfix(base), self.subscript(subscript), pos)
             case "member":
                 return s.Member(self.postfix(cast("Tree[Token]", t.children[0])), str(t.children[1]), pos)
+            case "list" if len(t.children) == 1 and _trees(t)[0].data == "comprehension":
+                return cast("s.Comprehension", self.arg(_trees(t)[0]))
             case "list":
                 return s.ListExpr(tuple(self.arg(c) for c in _trees(t)), pos)
             case _:
