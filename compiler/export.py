@@ -12,7 +12,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 
 from compiler import ir
 from compiler.dialects import onnx_proto
-from compiler.dialects.onnx_schema import DOMAINS, versions
+from compiler.dialects.onnx_schema import DOMAINS, schema, versions
 from compiler.dialects.onnx_versions import fitting_versions, spelled
 from compiler.errors import UnsupportedError
 from compiler.frontend.upgraded import upgraded_forms
@@ -65,7 +65,7 @@ class Export:
             if inner and name is not None and value not in self.names:
                 self.names[value] = name
         self.output_names: list[str] = []
-        for value, name in outputs:
+        for value, _ in outputs:
             if value not in self.names:
                 self.names[value] = self._fresh(value)
         self._body(function.block, graph)
@@ -127,12 +127,7 @@ class Export:
         self.ops[label] = op
         node = NodeProto(op_type=name.partition("@")[0], domain=domain, name=label)
         node.input.extend(["" if v is None else self._name(v) for v in op.operands])
-        # An optional result that nobody uses is not asked for.
-        outputs = [
-            "" if not r.use_count and r not in self.names and defn.results[min(i, len(defn.results) - 1)].arity == "optional"
-            else self._name(r)
-            for i, r in enumerate(op.results)
-        ]  # fmt: skip
+        outputs = ["" if self._is_spare(op, i) else self._name(r) for i, r in enumerate(op.results)]
         while len(outputs) > 1 and not outputs[-1]:
             outputs.pop()
         node.output.extend(outputs)
@@ -144,6 +139,12 @@ class Export:
         for key, region in zip(defn.regions, op.regions):
             node.attribute.append(AttributeProto(name=key, type=AttributeProto.GRAPH, g=self._region(region, key)))
         return node
+
+    def _is_spare(self, op: ir.Op, index: int) -> bool:
+        """Whether a result is optional and nobody uses it, so that it need not be asked for."""
+        result = op.results[index]
+        spec = op.defn.results[min(index, len(op.defn.results) - 1)]
+        return spec.arity == "optional" and not result.use_count and result not in self.names
 
     def _region(self, block: ir.Block, name: str) -> GraphProto:
         graph = GraphProto(name=name)
@@ -219,22 +220,29 @@ def _version(dialect: str, forms: Mapping[ir.OpDef, list[ir.Op]]) -> int:
 
 
 def _runnable(dialect: str, forms: Iterable[ir.OpDef], version: int) -> int:
-    """The newest version up to ``version`` for which onnxruntime has a kernel of every operator that it has any of.
+    """The newest version up to ``version`` at which onnxruntime runs all operators that it runs at any.
 
     A kernel without an upper bound serves the schema that is as old as itself, and no younger one: with a new version
-    of a schema, onnxruntime loses the operator until it follows.
+    of a schema, onnxruntime loses the operator until it follows. What has no kernel is run as the function that the
+    schema gives, as long as none of the operators in that has changed.
     """
     names = {form.name.partition(".")[2].partition("@")[0] for form in forms}
     kernels = _kernels(DOMAINS[dialect])
-    changed = True
-    while changed:
-        changed = False
+    limit, before = version, -1
+    while limit != before:
+        before = limit
         for name in names:
-            since = max((v for v in versions(dialect)[name] if v <= version), default=0)
+            since = max((v for v in versions(dialect)[name] if v <= limit), default=1)
             ranges = kernels.get(name)
-            if ranges and since > 1 and not any(lo == since or (lo < since <= hi < _OPEN) for lo, hi in ranges):
-                version, changed = since - 1, True
-    return version
+            if ranges:
+                if since > 1 and not any(lo == since or (lo < since <= hi < _OPEN) for lo, hi in ranges):
+                    limit = since - 1
+            elif dialect != "msft":
+                body = schema(dialect, name, since).function_body
+                parts = {n.op_type for n in body.node} if body is not None else set()
+                changes = (v for part in parts for v in versions("onnx").get(part, ()) if v > since)
+                limit = min(limit, min(changes, default=limit + 1) - 1)
+    return limit
 
 
 _OPEN = 2**31 - 1

@@ -65,7 +65,7 @@ class _Arrays:
         digest = self._digests.get(id(array))
         if digest is None:
             data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-            digest = self._digests[id(array)] = hashlib.blake2b(data, digest_size=16).digest()
+            digest = self._digests[id(array)] = hashlib.blake2b(data.data, digest_size=16).digest()
         return digest
 
 
@@ -77,7 +77,7 @@ def _freeze(value: Any, arrays: _Arrays) -> Hashable:
         return value.hex()
     if isinstance(value, tuple):
         return tuple(_freeze(v, arrays) for v in value)
-    return (type(value), value) if isinstance(value, bool) else value  # type: ignore[no-any-return]
+    return (type(value), value) if isinstance(value, bool) else value
 
 
 def _key(op: ir.Op, arrays: _Arrays) -> Hashable:

@@ -135,10 +135,11 @@ class _Folder:
         self._narrow(op, types)
 
     def _inline(self, op: ir.Op, branch: ir.Block) -> None:
-        """Puts the operators of a branch in the place of its If. The walk goes on behind them, so they are folded here."""
+        """Puts the operators of a branch in the place of its If, and folds them: the walk goes on behind them."""
         end = branch.terminator
         block = op.block
-        assert end is not None and block is not None
+        assert end is not None
+        assert block is not None
         inner = [each for each in branch.ops if each is not end]
         for each in inner:
             block.insert_before(op, branch.remove(each))

@@ -169,7 +169,8 @@ def _slice(op: ir.Op, memo: Memo) -> Contents | None:
         return None
     if "starts" in op.attributes:  # before version 10
         bounds: list[Contents | None] = [op.attributes["starts"], op.attributes["ends"]]
-        axes, steps = op.attributes.get("axes", (0,)), (1,)
+        axes: Contents = op.attributes.get("axes", (0,))
+        steps: Contents = (1,)
     else:
         given = [None if v is None else contents(v, memo) for v in op.operands[1:]]
         if any(v is not None and not is_known(c) for v, c in zip(op.operands[1:], given)):
@@ -253,7 +254,8 @@ def _elementwise(function: Callable[..., Any], identity: int | None = None) -> C
         if any(len(p) not in (1, n) for p in parts):
             return None
         operand = op.operands[0]
-        assert operand is not None and isinstance(operand.type, ir.TensorType)
+        assert operand is not None
+        assert isinstance(operand.type, ir.TensorType)
         numpy = operand.type.dtype.numpy
         out: list[Element] = []
         for row in zip(*(p * n if len(p) == 1 else p for p in parts)):

@@ -33,7 +33,7 @@ def infer(
     data: Sequence[tuple[int, Any, Contents]],
     results: int,
 ) -> list[ir.Type | None]:
-    """The types of the results, None where onnxruntime cannot tell: it has no kernel to load, or an operand is no tensor.
+    """The types of the results, None where onnxruntime cannot tell: it has no kernel, or an operand is no tensor.
 
     The caller then has the file's own annotation, and the element types that the schema's type variables give.
     """

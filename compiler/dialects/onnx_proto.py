@@ -15,7 +15,7 @@ Array = np.ndarray[Any, Any]
 
 
 def _element_types() -> dict[int, ir.DType]:
-    """The element types that both ONNX and the IR have, by ONNX's number, from the NumPy types the onnx package uses."""
+    """The element types that both ONNX and the IR have, by ONNX's number; they meet in NumPy's."""
     out: dict[int, ir.DType] = {TensorProto.STRING: ir.dtype("string")}
     for number in TensorProto.DataType.values():
         if number not in (TensorProto.UNDEFINED, TensorProto.STRING):
@@ -82,7 +82,8 @@ def type_from_proto(proto: TypeProto, rename: Callable[[str], ir.Dim] | None = N
         element = type_from_proto(getattr(proto, kind).elem_type, rename)
         if element is None:
             return None
-        return ir.SequenceType(element) if kind == "sequence_type" else ir.OptionalType(element)
+        made: ir.Type = ir.SequenceType(element) if kind == "sequence_type" else ir.OptionalType(element)
+        return made
     raise ProtoError(f"is a {kind.removesuffix('_type').replace('_', ' ')}, which is not supported")
 
 
@@ -203,7 +204,7 @@ def attribute_from_proto(proto: AttributeProto, kind: str, read: Reader = array_
     T = AttributeProto  # noqa: N806
     if proto.ref_attr_name:
         raise ProtoError(f"refers to the attribute '{proto.ref_attr_name}' outside a function")
-    held = proto.type
+    held: int = proto.type
     if held == T.UNDEFINED:  # files of IR version 1 leave the type out
         held = next((n for f, n in _KIND_OF_LEGACY if (getattr(proto, f) if "s" in f[1:] else proto.HasField(f))), 0)
     if held == T.INT:

@@ -23,7 +23,12 @@ def join(a: ir.Type, b: ir.Type) -> ir.Type:
         return ir.TensorType(a.dtype, (x if x == y else ir.UNKNOWN for x, y in zip(a.shape, b.shape)))
     for kind in (ir.SequenceType, ir.OptionalType):
         if isinstance(a, kind) and isinstance(b, kind):
-            return kind(join(a.element, b.element))
+            joined: ir.Type = kind(join(a.element, b.element))
+            return joined
+    if isinstance(a, ir.OptionalType) or isinstance(b, ir.OptionalType):  # ONNX takes a value for an optional of it
+        plain = (t.element if isinstance(t, ir.OptionalType) else t for t in (a, b))
+        optional: ir.Type = ir.OptionalType(join(*plain))
+        return optional
     raise ir.InferenceError(f"a value cannot be {a} and {b}")
 
 
@@ -69,7 +74,11 @@ def _loop(defn: ir.OpDef, operands: Sequence[ir.Value | None], body: ir.Block) -
         raise ir.InferenceError(
             f"{defn.name}: its body takes {len(body.arguments)} values and returns {len(out)}, for {carried} carried"
         )
-    types = [join(a.type, v.type) for a, v in zip(body.arguments[2:], out[1:])]
+    # A value that starts as an optional may come back plain: the loop then yields it plain, as onnxruntime has it.
+    types = [
+        v.type if isinstance(a.type, ir.OptionalType) and a.type.element is v.type else join(a.type, v.type)
+        for a, v in zip(body.arguments[2:], out[1:])
+    ]
     trips: ir.Dim = ir.UNKNOWN
     count = contents(operands[0]) if operands[0] is not None else None
     if count and type(count[0]) in (int, str) and _never_stops(operands[1], body, out[0]):

@@ -22,7 +22,7 @@ DIALECT_OF_DOMAIN: dict[str, str] = {**{d: n for n, d in DOMAINS.items()}, "ai.o
 
 #: Operators whose first two operands (all, for a variadic one) may be swapped; ONNX's schemas do not say it.
 COMMUTATIVE = frozenset(
-    ["Add", "Mul", "And", "Or", "Xor", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Equal", "Max", "Min", "Sum", "Mean"]  # fmt: skip
+    ["Add", "Mul", "And", "Or", "Xor", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Equal", "Max", "Min", "Sum", "Mean"]
 )
 
 _KINDS: dict[str, ir.opdef.AttributeKind] = {

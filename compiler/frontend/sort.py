@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Iterator, Sequence
+from typing import Protocol
 
 from onnx import AttributeProto, GraphProto, NodeProto
+
+
+class Names(Protocol):
+    """A set of names."""
+
+    def __contains__(self, name: str, /) -> bool: ...
 
 
 class CycleError(ValueError):
@@ -33,7 +40,7 @@ def _captured(graph: GraphProto) -> Iterator[str]:
     yield from (o.name for o in graph.output if o.name not in own)
 
 
-def in_order(nodes: Sequence[NodeProto], known: Collection[str]) -> Sequence[NodeProto]:
+def in_order(nodes: Sequence[NodeProto], known: Names) -> Sequence[NodeProto]:
     """``nodes`` such that each comes after those whose results it uses.
 
     Args:
@@ -45,13 +52,20 @@ def in_order(nodes: Sequence[NodeProto], known: Collection[str]) -> Sequence[Nod
     Raises:
         CycleError: there is no such order.
     """
+    made: set[str] = set()
+    for node in nodes:
+        if any(n not in made and n not in known for n in uses(node)):
+            return _sorted(nodes, known)
+        made.update(node.output)
+    return nodes
+
+
+def _sorted(nodes: Sequence[NodeProto], known: Names) -> Sequence[NodeProto]:
     produced: dict[str, int] = {}
     for i, node in enumerate(nodes):
         for o in node.output:
             produced.setdefault(o, i)
     needs = [{produced[n] for n in uses(node) if n in produced and n not in known} for node in nodes]
-    if all(all(j < i for j in needed) for i, needed in enumerate(needs)):
-        return nodes
     followers: list[list[int]] = [[] for _ in nodes]
     waiting = [len(needed) for needed in needs]
     for i, needed in enumerate(needs):
