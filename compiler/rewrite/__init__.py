@@ -11,4 +11,3 @@ from compiler.rewrite.diagnostics import Diagnostic, RewriteError, RuleError
 from compiler.rewrite.driver import NO_TARGET, Report, RuleStats, rewrite
 from compiler.rewrite.functions import Decline
 from compiler.rewrite.library import Library, Stage, load_library, read_rules
-from compiler.rewrite.parse import parse

@@ -189,7 +189,7 @@ class _Run:
             builder.undo()
             raise _failed(entry, op, "the result", e) from e
         made = set(builder.made)
-        if not all(_fits(old, new, made) for old, new in pairs):
+        if not all(_fits(old, new, made) for old, new in pairs) or not _reaches_users(pairs, roots, before, matched):
             builder.undo()
             stats.rejected += 1
             return False
@@ -225,7 +225,11 @@ class _Run:
         to_move: list[Op] = []
         for op in matched:
             for v in op.operands:
-                if v is not None and v.op not in inside and not _collect(v.op, first, inside, to_move):
+                if v is None:
+                    continue
+                if v.op in roots:  # one result feeds another, so that the new ones would feed themselves
+                    return None
+                if v.op not in inside and not _collect(v.op, first, inside, to_move):
                     return None
         assert first.block is not None
         for op in to_move:
@@ -343,6 +347,18 @@ def _fits(old: Value, new: Any, made: set[Op]) -> bool:
     if isinstance(new, OpResult) and new.op in made:
         return True
     return met is new.type and not (isinstance(old.type, TensorType) and old.type.shape is None)
+
+
+def _reaches_users(pairs: Sequence[tuple[Value, Any]], roots: Sequence[Op], before: Op, matched: Sequence[Op]) -> bool:
+    """Whether what stands for results inside the match comes before all that goes on using them."""
+    for old, _ in pairs:
+        if old.op in roots:
+            continue
+        for user in old.users:
+            stays = user not in matched or any(u not in matched for r in user.results for u in r.users)
+            if user not in roots and stays and not _after(user, before):
+                return False
+    return True
 
 
 def _after(user: Op, op: Op) -> bool:

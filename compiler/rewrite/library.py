@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import networkx as nx
-
 from compiler.errors import UserError
 from compiler.ir import Block, Function, Module, Op, suggest
 from compiler.rewrite import syntax as s
@@ -21,7 +19,6 @@ from compiler.rewrite.build import Build, compile_build
 from compiler.rewrite.diagnostics import Diagnostic, RuleError
 from compiler.rewrite.expressions import ExpressionCompiler
 from compiler.rewrite.matcher import Matcher, MatcherCompiler, anchor_keys
-from compiler.rewrite.parse import GRAMMAR, parse
 from compiler.rewrite.resolve import Environment, Resolver, Variant
 
 if TYPE_CHECKING:
@@ -59,6 +56,11 @@ class Entry:
     @functools.cached_property
     def _expressions(self) -> ExpressionCompiler:
         return ExpressionCompiler(self.library.env, self.library.externs)
+
+    def width(self, name: str) -> int:
+        """How many operands the cheap test looks at."""
+        needs = len(self.keys[name])
+        return max(needs, 2) if needs and name in self.commutative else needs
 
     def admits(self, name: str, key: tuple[str | None, ...]) -> bool:
         """Whether an operator called ``name``, with operands made by the operators in ``key``, can be the anchor."""
@@ -109,9 +111,7 @@ class Stage:
                 by_name.setdefault(op, []).append(e)
                 if len(e.variant.anchors) > 1:
                     self.roots.add(op)
-        self._slots = {
-            op: _Slot(op, max(len(e.keys[op]) for e in found), tuple(found)) for op, found in by_name.items()
-        }
+        self._slots = {op: _Slot(op, max(e.width(op) for e in found), tuple(found)) for op, found in by_name.items()}
 
     def candidates(self, op: Op) -> tuple[Entry, ...]:
         """The entries whose cheap test ``op`` passes, in order."""
@@ -286,6 +286,10 @@ def _ordered(rules: Sequence[s.Rule], findings: list[Diagnostic]) -> list[s.Rule
     """Larger patterns first, then as written; ``before`` and ``after`` override both."""
     ranked = sorted(rules, key=lambda r: -sum(_size(m.pattern) for m in r.match))
     by_name = {r.name: r for r in ranked}
+    if not any(r.before or r.after for r in ranked):
+        return ranked
+    import networkx as nx  # 0.1 s, which few stages need
+
     graph = nx.DiGraph()
     graph.add_nodes_from(by_name)
     for r in ranked:
@@ -295,8 +299,6 @@ def _ordered(rules: Sequence[s.Rule], findings: list[Diagnostic]) -> list[s.Rule
         for other in r.after:
             if other in by_name:
                 graph.add_edge(other, r.name)
-    if not graph.number_of_edges():
-        return ranked
     position = {r.name: i for i, r in enumerate(ranked)}
     try:
         return [by_name[n] for n in nx.lexicographical_topological_sort(graph, key=position.__getitem__)]
@@ -323,6 +325,8 @@ def read_rules(path: Path) -> s.RuleFile:
         raise UserError(f"rule file {path} cannot be read: {e.strerror}") from None
     except UnicodeDecodeError:
         raise UserError(f"rule file {path} is not UTF-8 text") from None
+    from compiler.rewrite.parse import parse
+
     return parse(source, str(path))
 
 
@@ -349,7 +353,7 @@ def _cached_library() -> list[s.RuleFile]:
     """The compiler's own rule files, parsed; kept between runs in the user's cache, by content."""
     paths = sorted(LIBRARY.glob("*.rules"))
     sources = [p.read_text(encoding="utf-8") for p in paths]
-    h = hashlib.sha256(GRAMMAR.read_bytes())
+    h = hashlib.sha256(s.GRAMMAR.read_bytes())
     for module in ("syntax.py", "parse.py"):
         h.update(Path(__file__).with_name(module).read_bytes())
     for p, text in zip(paths, sources):
@@ -360,6 +364,8 @@ def _cached_library() -> list[s.RuleFile]:
     try:
         files: list[s.RuleFile] = pickle.loads(cache.read_bytes())
     except Exception:  # a missing, stale or damaged cache is no error: the files are parsed again
+        from compiler.rewrite.parse import parse  # and with it lark, which a run that finds its cache does not need
+
         files = [parse(text, f"rules/{p.name}") for p, text in zip(paths, sources)]
         for f in files:
             f.builtin = True

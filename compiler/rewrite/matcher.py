@@ -265,7 +265,9 @@ class MatcherCompiler:
                     self.late.append(lambda t=t: self.constraint(local(t.id), t.constraint))  # type: ignore[misc]
         defns = [lookup(n) for n in p.names]
         every = statement is not None and self.variant.statements[statement].targets[0].variadic
-        if not every and any(len(d.results) > results or (d.results and d.results[-1].arity == "variadic") for d in defns):
+        if not every and any(
+            len(d.results) > results or (d.results and d.results[-1].arity == "variadic") for d in defns
+        ):
             self.check(f"_unused({var}, {results})", p.pos, "results that the pattern does not name are used")
         self.operands(var, p, defns)
         for i, r in enumerate(p.regions):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, cast
 
 from lark import Lark, Token, Tree
@@ -12,8 +11,6 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput
 
 from compiler.rewrite import syntax as s
 from compiler.rewrite.diagnostics import Diagnostic, RuleError
-
-GRAMMAR = Path(__file__).with_name("rules.lark")
 
 #: Binding strength of the binary operators, loosest first; all associate to the left but ``**`` and ``??``.
 PRECEDENCE: dict[str, int] = {
@@ -61,7 +58,9 @@ _TERMINALS = {
 
 @functools.cache
 def _parser() -> Lark:
-    return Lark(GRAMMAR.read_text(encoding="utf-8"), parser="lalr", propagate_positions=True, maybe_placeholders=False)
+    return Lark(
+        s.GRAMMAR.read_text(encoding="utf-8"), parser="lalr", propagate_positions=True, maybe_placeholders=False
+    )
 
 
 def parse(source: str, path: str = "<rules>") -> s.RuleFile:

@@ -109,7 +109,6 @@ class Resolver:
         resolved = tuple(self.statement(stmt) for stmt in statements)
         anchors = self.anchors(resolved)
         known = dict(self.bindings)
-        where = tuple(self.expr(e, known) for e in rule.where)
         let = []
         for b in rule.let:
             let.append(replace(b, value=self.expr(b.value, known)))
@@ -239,6 +238,8 @@ class Resolver:
                 if defn.operand_index(a.name) is None:
                     known = [o.name for o in defn.operands]
                     self.report(a.pos, f"{defn.name} has no operand '{a.name}'{suggest(a.name, known)}")
+                elif defn.operand_index(a.name) != defns[0].operand_index(a.name):
+                    self.report(a.pos, f"'{a.name}' is another operand of {defn.name} than of {defns[0].name}")
             return replace(a, pattern=self.pattern(a.pattern))
         if isinstance(a, s.VariadicPattern):
             if a is not p.args[-1]:
@@ -306,6 +307,8 @@ class Resolver:
         self.attribute_name(a.name, a.pos, defns)
         for c in a.choices:
             match c.kind:
+                case "bind" if c.value in DTYPES or c.value in ("true", "false"):
+                    pass  # a literal: the grammar cannot tell it from a name
                 case "bind":
                     self.bind(c.value, Binding("data"), c.pos)
                 case "optional":
@@ -332,7 +335,7 @@ class Resolver:
         assigned: set[str] = set()
         statements = []
         for stmt in r.statements:
-            for name in sorted((required - assigned) & s.mentioned(stmt.value)):
+            for name in sorted((required - assigned) & s.mentioned(stmt.value, cloned=False)):
                 self.report(stmt.pos, f"'{name}' is what the rewrite replaces; it cannot be built from itself")
             value = self.expr(stmt.value, scope, building=True)
             for t in stmt.targets:

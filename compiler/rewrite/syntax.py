@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
+
+#: The grammar that the tree follows.
+GRAMMAR = Path(__file__).with_name("rules.lark")
 
 
 class Pos(NamedTuple):
