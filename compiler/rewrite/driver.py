@@ -26,6 +26,12 @@ NO_TARGET = SimpleNamespace(unit=None, ios=None, precision=None, supports=lambda
 #: count as not terminating: a transpose that travels through a whole graph is one long descent, a swap has no end.
 _DESCENT = 1000
 
+#: From this length on a descent is watched for circles: an operator that came back to the same operands so many times.
+_WATCHED = 8
+_RECURRENCES = 4
+#: How many ancestors at most are watched.
+_MOST_WATCHED = 64
+
 #: Operators that lie between a rule's first root and an operand defined behind it are moved up, at most this many.
 _MOST_HOISTED = 64
 
@@ -58,11 +64,23 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class _Descent:
-    """How an operator came to be, within one stage: the rule that built it, and the descent of what it matched."""
+    """How an operator came to be, within one stage: the rule that built it, and the descent of what it matched.
+
+    ``look`` is what the operator looked like, in descents long enough to be worth the question whether they go in circles.
+    """
 
     rule: str
     parent: _Descent | None
     depth: int
+    look: Any = None
+
+    def recurs(self) -> bool:
+        """Whether the ancestors looked like this one again and again."""
+        count, at = 0, self.parent
+        while at is not None and at.look is not None and count < _RECURRENCES:
+            count += at.look == self.look
+            at = at.parent
+        return count == _RECURRENCES
 
 
 OnFire = Callable[[str, Sequence[Op], Sequence[Op]], None]
@@ -133,7 +151,7 @@ class _Run:
             size += 1
             self.push(op)
         self.limit = _DESCENT + 4 * size
-        self.fuel = 10_000 + 100 * size
+        self.fuel = 3_000 + 100 * size
         queue, queued = self.queue, self.queued
         candidates = self.stage.candidates
         visits = 0
@@ -243,9 +261,11 @@ class _Run:
             d = self.descent.get(m)
             if d is not None and (parent is None or d.depth > parent.depth):
                 parent = d
-        step = _Descent(rule, parent, parent.depth + 1 if parent else 1)
+        depth = parent.depth + 1 if parent else 1
+        watched = _WATCHED <= depth < _WATCHED + _MOST_WATCHED and bool(made)
+        step = _Descent(rule, parent, depth, _look(made[-1]) if watched else None)
         self.fuel -= 1
-        if step.depth > self.limit or self.fuel < 0:
+        if depth > self.limit or self.fuel < 0 or (watched and step.recurs()):
             raise RewriteError(self.endless(step), "switch one of them off with --disable-rule, or add a condition")
         near: list[Value] = []
         for old, new in pairs:
@@ -323,6 +343,17 @@ class _Run:
             return f"the rules of stage {self.stage.name} do not terminate; the most active are {names}"
         names = " → ".join([*reversed(cycle), cycle[-1]])
         return f"the rules of stage {self.stage.name} do not terminate: {names}"
+
+
+def _look(op: Op) -> Any:
+    """What an operator is and works on, to be compared with what it was before."""
+    operands: list[Any] = []
+    for v in op.operands:
+        array = v.constant if v is not None else None
+        operands.append(
+            v if array is None else (array.dtype.str, array.shape, array.tobytes() if array.size < 64 else v)
+        )
+    return op.name, operands, [(k, str(a)) for k, a in op.attributes.items()]
 
 
 def _period(chain: Sequence[str]) -> list[str] | None:
