@@ -77,7 +77,8 @@ class _Folder:
                 assert isinstance(type_, ir.TensorType)
                 self._replace(op, [as_array(known, type_)])
                 return
-        if foldable and not self._grows(op):
+        tensors = all(isinstance(r.type, ir.TensorType) for r in op.results)
+        if foldable and tensors and not self._grows(op):
             self._pending[op] = None
 
     def _is_constant(self, value: ir.Value) -> bool:

@@ -147,6 +147,9 @@ def _ask_onnx(
     for i, dtype, known in data:
         shape = operands[i].shape  # type: ignore[union-attr]
         array = np.array(known, dtype).reshape(() if shape == () else (len(known),))
+        if name == "Range" and array.size == 1:  # onnxruntime takes vectors of one element too, ONNX's inference none
+            array = array.reshape(())
+            types[f"i{i}"] = onnx_proto.type_to_proto(type_of_array(array))
         tensors[f"i{i}"] = onnx_proto.array_to_proto(array, f"i{i}")
     # An older form is inferred among its contemporaries: its definition may be a function of other operators.
     opset = onnx.OperatorSetIdProto(domain=domain, version=_opset(defn))
