@@ -246,10 +246,11 @@ class FunctionWriter:
         )
 
     def _region(self, region: Block, proto: Any) -> None:
-        for argument in region.arguments:
-            name = self._name_of[argument] = self.names.take(argument.name or "argument")
-            proto.inputs.add(name=name).type.CopyFrom(self._types(argument.type))
-        self._block(region, proto)
+        with self.names.inner():
+            for argument in region.arguments:
+                name = self._name_of[argument] = self.names.take(argument.name or "argument")
+                proto.inputs.add(name=name).type.CopyFrom(self._types(argument.type))
+            self._block(region, proto)
 
     def _constexpr(self, op: Op, plan: _Plan, operations: Any) -> Any:
         """A compressed constant: literals as attributes up to iOS 17's forms, as bindings from iOS 18's on."""

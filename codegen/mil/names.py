@@ -1,8 +1,10 @@
-"""Names that Core ML takes: identifiers, unique in a function, none of them a word of MIL's textual form."""
+"""Names that Core ML takes: identifiers, unique in sight of each other, none of them a word of MIL's textual form."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # The words that coremltools' NameSanitizer keeps clear of: MIL's text format, which Core ML compiles to, reserves them.
 _RESERVED = frozenset(
@@ -21,22 +23,31 @@ def identifier(name: str) -> str:
 
 
 class Names:
-    """Hands out names, none of them twice."""
+    """Hands out names, none of which stands for two things in sight of each other."""
 
     def __init__(self) -> None:
-        self._taken: set[str] = set()
+        self._taken: dict[str, None] = {}  # in the order of taking
         self._next: dict[str, int] = {}
 
     def take(self, wish: str) -> str:
         """A free name as near to ``wish`` as can be."""
         taken = self._taken
         if wish not in taken and wish.isascii() and wish.isidentifier() and wish not in _RESERVED:
-            taken.add(wish)
+            taken[wish] = None
             return wish
         name = base = identifier(wish)
-        while name in self._taken:
+        while name in taken:
             n = self._next.get(base, 0)
             self._next[base] = n + 1
             name = f"{base}_{n}"
-        self._taken.add(name)
+        taken[name] = None
         return name
+
+    @contextmanager
+    def inner(self) -> Iterator[None]:
+        """Inside a block: what is taken there is free again after it."""
+        before, counters = len(self._taken), dict(self._next)
+        yield
+        while len(self._taken) > before:
+            self._taken.popitem()
+        self._next = counters
