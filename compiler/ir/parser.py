@@ -211,7 +211,11 @@ class _Reader:
             array = read_elements(flat, dtype)
         except (TypeError, OverflowError) as e:
             raise SourceError(str(e), tree.token) from None
-        return np.full(shape, array[0], array.dtype) if splat else array.reshape(shape)
+        if not splat:
+            return array.reshape(shape)
+        out = np.empty(shape, array.dtype)
+        out.fill(array[0])  # np.full would take a string's trailing NULs for padding
+        return out
 
     def _blob(self, key: str, shape: tuple[int, ...], dtype: DType, token: Token) -> Array:
         array = self._blobs.get(key)

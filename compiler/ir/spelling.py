@@ -160,9 +160,7 @@ def read_elements(elements: list[Any], dtype: DType) -> Array:
     """
     if dtype.kind == "string":
         _require(elements, str, dtype)
-        out = np.empty(len(elements), object)
-        out[:] = elements
-        return out
+        return np.array(elements, object)
     if dtype.kind == "bool":
         _require(elements, bool, dtype)
         return np.array(elements, np.bool_)

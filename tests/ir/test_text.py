@@ -119,6 +119,8 @@ def test_floats_are_short_and_exact(value: float, text: str) -> None:
         (np.array([0x7FC00001, 1], np.uint32).view(np.float32), "dense<0x0100c07f01000000>"),
         (np.array([1 + 2j], np.complex64), "dense<0x0000803f00000040>"),
         (np.float32([0.0, -0.0]), "dense<[0.0, -0.0]>"),
+        (np.array("\0", object), 'dense<"\\u0000">'),
+        (np.array(["a\0", "\0"], object), 'dense<["a\\u0000", "\\u0000"]>'),
         (np.array(["sha256:0123456789abcdef"], object), 'dense<["sha256:0123456789abcdef"]>'),
     ],
 )

@@ -135,9 +135,7 @@ def arrays(draw: st.DrawFn, dtype: ir.DType | None = None) -> np.ndarray[Any, An
     splat = draw(st.booleans())
     if dtype.kind == "string":
         texts = draw(st.lists(st.text(max_size=5), min_size=size, max_size=size))
-        out = np.empty(size, object)
-        out[:] = [texts[0]] * size if splat and texts else texts
-        return out.reshape(shape)
+        return np.array([texts[0]] * size if splat and texts else texts, object).reshape(shape)
     if dtype.kind == "bool":
         flat = np.array(draw(st.lists(st.booleans(), min_size=size, max_size=size)), np.bool_)
     elif dtype.is_integer:
