@@ -10,7 +10,7 @@ from typing import Any
 
 from compiler import ir
 from compiler.errors import PlanishError
-from compiler.rewrite import Library, load_library, rewrite
+from compiler.rewrite import Library, RuleError, load_library, rewrite
 from compiler.target import Target
 
 SEPARATOR = "// -----\n"
@@ -78,6 +78,8 @@ def run(text: str, file: str) -> str:
         for kind, name, options in steps:
             module = STEPS[kind](module, name, options)
             ir.verify(module, f"{kind} {name}".strip())
+    except RuleError:
+        raise  # the rule library is broken, which is no outcome of a case
     except PlanishError as e:
         out = "".join(f"// error: {line}\n" for line in str(e).splitlines())
     else:
