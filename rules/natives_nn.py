@@ -1,0 +1,434 @@
+"""Convolution and pooling at compile time: what the rules of lower_nn and meaning_nn call for.
+
+Pads are in Core ML's order unless said otherwise: before and after the first spatial dimension, then the second ….
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from compiler.ir import Dim, TensorType, Value
+from compiler.rewrite.build import Bindings, RuleBuilder
+from compiler.rewrite.functions import Decline, dims
+
+Array = np.ndarray[Any, Any]
+
+
+def interleaved(pads: Sequence[int]) -> tuple[int, ...]:
+    """ONNX's order of pads, all before and then all after, in Core ML's."""
+    n = len(pads) // 2
+    return tuple(int(p) for i in range(n) for p in (pads[i], pads[n + i]))
+
+
+def separated(pads: Sequence[int]) -> tuple[int, ...]:
+    """Core ML's order of pads in ONNX's."""
+    return tuple(int(p) for p in (*pads[0::2], *pads[1::2]))
+
+
+def pad_type(auto_pad: str, x: Value, strides: Sequence[int]) -> str:
+    """Core ML's name for how a window operator pads; ``custom`` wherever the pads can be computed."""
+    if auto_pad in ("NOTSET", ""):
+        return "custom"
+    if auto_pad == "VALID":
+        return "valid"
+    if all(isinstance(d, int) or s == 1 for d, s in zip(dims(x)[2:], strides)):
+        return "custom"
+    return "same" if auto_pad == "SAME_UPPER" else "same_lower"
+
+
+def explicit_pads(
+    auto_pad: str,
+    pads: Sequence[int] | None,
+    sizes: Sequence[Dim],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+) -> tuple[int, ...]:
+    """The pads of a window operator; zeros where only the runtime can know them (see :func:`pad_type`).
+
+    SAME pads so that ⌈size / stride⌉ windows fit; what is odd goes behind (SAME_UPPER) or before (SAME_LOWER).
+    """
+    if auto_pad in ("NOTSET", ""):
+        return interleaved(pads) if pads is not None else (0,) * (2 * len(kernel))
+    out: list[int] = []
+    if auto_pad != "VALID":
+        for size, k, s, d in zip(sizes, kernel, strides, dilations):
+            reach = (k - 1) * d + 1
+            if isinstance(size, int):
+                total = max((-(-size // s) - 1) * s + reach - size, 0)
+            elif s == 1:
+                total = reach - 1
+            else:
+                break
+            head = total // 2 if auto_pad == "SAME_UPPER" else (total + 1) // 2
+            out += [head, total - head]
+        else:
+            return tuple(out)
+    return (0,) * (2 * len(kernel))
+
+
+def window_pads(
+    auto_pad: str,
+    ceil_mode: int,
+    pads: Sequence[int] | None,
+    sizes: Sequence[Dim],
+    results: Sequence[Dim],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int] | None = None,
+) -> tuple[int, ...]:
+    """The pads of a pooling operator that never rounds up: where ONNX's does, the last window is padded to fit.
+
+    Args:
+        sizes, results: the spatial dimensions of input and output.
+
+    Raises:
+        Decline: it rounds up and the sizes are not known.
+    """
+    dilations = dilations or [1] * len(kernel)
+    out = list(explicit_pads(auto_pad, pads, sizes, kernel, strides, dilations))
+    if not ceil_mode or auto_pad not in ("NOTSET", "", "VALID"):
+        return tuple(out)
+    for i, (size, result) in enumerate(zip(sizes, results)):
+        if not isinstance(size, int) or not isinstance(result, int):
+            raise Decline("the sizes are not known, and it rounds up")
+        used = (result - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1
+        out[2 * i + 1] += max(0, used - size - out[2 * i] - out[2 * i + 1])
+    return tuple(out)
+
+
+def is_per_channel(slope: Array, x: Value) -> bool:
+    """Whether broadcasting ``slope`` to ``x`` varies along axis 1 alone."""
+    shape = dims(x)
+    if slope.ndim > len(shape) or len(shape) < 2 or not isinstance(shape[1], int):
+        return False
+    full = (1,) * (len(shape) - slope.ndim) + slope.shape
+    return all(d == 1 for i, d in enumerate(full) if i != 1) and full[1] in (1, shape[1])
+
+
+def per_channel(vector: Array, rank: int) -> Array:
+    """A vector with one element per channel, to be broadcast against tensors of ``rank`` with channels at axis 1."""
+    return vector.reshape((1, -1) + (1,) * (rank - 2))
+
+
+def normalized_shape(shape: Sequence[Dim], axis: int, scale: Array) -> tuple[int, ...]:
+    """The dimensions from ``axis`` on, to which layer normalization's scale is spelled out.
+
+    Raises:
+        Decline: one of them is not known, and the scale does not tell.
+    """
+    tail = shape[axis:]
+    if scale.ndim == len(tail):
+        tail = tuple(s if not isinstance(d, int) and s != 1 else d for d, s in zip(tail, scale.shape))
+    if not all(isinstance(d, int) for d in tail) or scale.ndim > len(tail):
+        raise Decline("the normalized shape is not known")
+    return tuple(int(d) for d in tail)
+
+
+# ---- builders
+
+
+def _static(v: Value) -> tuple[int, ...]:
+    assert isinstance(v.type, TensorType)
+    if not v.type.is_static:
+        raise Decline("shape not known")
+    return v.type.static_shape
+
+
+def _numpy_type(v: Value) -> Any:
+    assert isinstance(v.type, TensorType)
+    return v.type.dtype.numpy
+
+
+def lower_conv_transpose(b: RuleBuilder, m: Bindings) -> Value:
+    """ConvTranspose as a transposed convolution with explicit pads.
+
+    Output padding takes from the pads behind. Where that leaves negative pads, the input gets zeros at that side: each
+    adds ``stride`` places to which nothing but the bias contributes.
+    """
+    shape, kernel = dims(m.x), m.w.constant.shape[2:]
+    n = len(kernel)
+    strides, dilations = m.s or (1,) * n, m.d or (1,) * n
+    extra = m.q or (0,) * n
+    pads = [list(p) for p in zip(*[iter(interleaved(m.p or (0,) * (2 * n)))] * 2)]
+    same = m.a in ("SAME_UPPER", "SAME_LOWER")
+    if m.o or same:
+        sizes = shape[2:]
+        for i, (k, s, d) in enumerate(zip(kernel, strides, dilations)):
+            size = sizes[i]
+            if m.o:
+                if not isinstance(size, int):
+                    raise Decline("the size of the input is not known")
+                total = s * (size - 1) + extra[i] + (k - 1) * d + 1 - m.o[-n:][i]
+            else:
+                total = extra[i] + (k - 1) * d + 1 - s
+            head = total // 2 if m.a == "SAME_UPPER" else total - total // 2
+            pads[i] = [head, total - head]
+    elif m.a == "VALID":
+        pads = [[0, 0] for _ in range(n)]
+    before, after = [0] * n, [0] * n
+    for i, s in enumerate(strides):
+        pads[i][1] -= extra[i]
+        for side, rows in ((0, before), (1, after)):
+            if pads[i][side] < 0:
+                rows[i] = -(pads[i][side] // s)
+                pads[i][side] += rows[i] * s
+    x = m.x
+    if any(before) or any(after):
+        x = b.op("mil.pad", [x, interleaved((*before, *after))], {"mode": "constant", "constant_val": 0.0})
+    return b.op(
+        "mil.conv_transpose",
+        [x, m.w, m.b],
+        {
+            "strides": strides,
+            "dilations": dilations,
+            "groups": m.g,
+            "pad_type": "custom",
+            "pad": [p for pair in pads for p in pair],
+        },
+    )
+
+
+def lower_dilated_max_pool(b: RuleBuilder, m: Bindings) -> Value:
+    """The maximum over the places in the window of what each place sees: a strided slice of the padded input."""
+    shape, result = _static(m.x), _static(m.y)
+    strides = m.s or (1,) * len(m.k)
+    pads = window_pads(m.a, m.c, m.p, shape[2:], result[2:], m.k, strides, m.d)
+    x = m.x
+    if any(pads):
+        x = b.op("mil.pad", [x, list(pads)], {"mode": "constant", "constant_val": -math.inf})
+    best: Value | None = None
+    for place in itertools.product(*map(range, m.k)):
+        begin = [0, 0, *(o * d for o, d in zip(place, m.d))]
+        end = [*shape[:2], *(o + (r - 1) * s + 1 for o, r, s in zip(begin[2:], result[2:], strides))]
+        part = b.op("mil.slice_by_index", [x, begin, end], {"stride": (1, 1, *strides)})
+        best = part if best is None else b.op("mil.maximum", [best, part])
+    assert best is not None
+    return best
+
+
+def window_sizes(
+    sizes: Sequence[int], results: Sequence[int], kernel: Sequence[int], strides: Sequence[int],
+    dilations: Sequence[int], heads: Sequence[int], counted: Sequence[tuple[int, int]],
+) -> Array:  # fmt: skip
+    """How many places of each window count.
+
+    Args:
+        heads: the pads before each dimension: where the first window begins.
+        counted: how many of the places before and behind each dimension count.
+    """
+    total = np.ones((), np.int64)
+    for size, out, k, s, d, head, (before, behind) in zip(sizes, results, kernel, strides, dilations, heads, counted):
+        at = np.arange(out)[:, None] * s + np.arange(k)[None, :] * d - head
+        total = total[..., None] * ((at >= -before) & (at < size + behind)).sum(1)
+    return total
+
+
+def lower_average_pool(b: RuleBuilder, m: Bindings) -> Value:
+    """AveragePool; where Core ML's divides by another number, the sum of each window divided by ONNX's."""
+    kernel, n = m.k, len(m.k)
+    strides, dilations = m.s or (1,) * n, m.d or (1,) * n
+    shape, result = dims(m.x), dims(m.y)
+    given = explicit_pads(m.a, m.p, shape[2:], kernel, strides, dilations)
+    pads = window_pads(m.a, m.c, m.p, shape[2:], result[2:], kernel, strides, dilations)
+    if all(d == 1 for d in dilations) and (pads == given or not m.i):
+        return b.op(
+            "mil.avg_pool",
+            [m.x],
+            {
+                "kernel_sizes": kernel,
+                "strides": strides,
+                "pad_type": pad_type(m.a, m.x, strides),
+                "pad": pads,
+                "exclude_padding_from_average": not m.i,
+                "ceil_mode": False,
+            },
+        )
+    sizes, results = _static(m.x), _static(m.y)
+    counted = [*zip(given[0::2], given[1::2])] if m.i else [(0, 0)] * n
+    count = window_sizes(sizes[2:], results[2:], kernel, strides, dilations, pads[0::2], counted)
+    total = window_sum(b, m.x, kernel, strides, dilations, pads)
+    return b.op("mil.mul", [total, (1.0 / count).astype(_numpy_type(m.x))])
+
+
+def window_sum(
+    b: RuleBuilder, x: Value, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int],
+    pads: Sequence[int],
+) -> Value:  # fmt: skip
+    """The sum of each window: a depthwise convolution with ones."""
+    channels = dims(x)[1]
+    if not isinstance(channels, int):
+        raise Decline("the number of channels is not known")
+    ones = np.ones((channels, 1, *kernel), _numpy_type(x))
+    attributes = {"strides": strides, "dilations": dilations, "groups": channels, "pad_type": "custom", "pad": pads}
+    result: Value = b.op("mil.conv", [x, ones], attributes)
+    return result
+
+
+def lower_lp_pool(b: RuleBuilder, m: Bindings) -> Value:
+    """LpPool: the root of the sum of powers of each window."""
+    n = len(m.k)
+    strides, dilations = m.s or (1,) * n, m.d or (1,) * n
+    pads = window_pads(m.a, m.c, m.p, dims(m.x)[2:], dims(m.y)[2:], m.k, strides, dilations)
+    if pad_type(m.a, m.x, strides) not in ("custom", "valid"):
+        raise Decline("the pads are not known")
+    match m.e:
+        case 1:
+            powers = b.op("mil.abs", [m.x])
+        case 2:
+            powers = b.op("mil.mul", [m.x, m.x])
+        case _:
+            powers = b.op("mil.pow", [b.op("mil.abs", [m.x]), float(m.e)])
+    total = window_sum(b, powers, m.k, strides, dilations, pads)
+    match m.e:
+        case 1:
+            return total
+        case 2:
+            result: Value = b.op("mil.sqrt", [total])
+        case _:
+            result = b.op("mil.pow", [total, 1.0 / m.e])
+    return result
+
+
+# ---- what Core ML means
+
+
+def meant_pads(
+    pad_type: str,
+    pad: Sequence[int] | None,
+    sizes: Sequence[Dim],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+) -> tuple[int, ...]:
+    """The pads of a mil window operator, in ONNX's order.
+
+    Raises:
+        Decline: only the runtime can know them.
+    """
+    n = len(kernel)
+    match pad_type.lower():
+        case "valid":
+            return (0,) * (2 * n)
+        case "custom":
+            return separated(pad) if pad is not None else (0,) * (2 * n)
+        case "same" | "same_lower":
+            if not all(isinstance(d, int) or s == 1 for d, s in zip(sizes, strides)):
+                raise Decline("the pads depend on a size that is not known")
+            auto = "SAME_UPPER" if pad_type.lower() == "same" else "SAME_LOWER"
+            return separated(explicit_pads(auto, None, sizes, kernel, strides, dilations))
+    raise Decline(f"pads are {pad_type}")
+
+
+def meant_window_pads(
+    pad_type: str,
+    ceil_mode: bool,
+    pad: Sequence[int] | None,
+    sizes: Sequence[Dim],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+) -> tuple[int, ...]:
+    """The pads of a mil pooling operator in ONNX's order; where it rounds up, with what the last window needs.
+
+    Raises:
+        Decline: only the runtime can know them.
+    """
+    n = len(kernel)
+    pads = list(meant_pads(pad_type, pad, sizes, kernel, strides, (1,) * n))
+    if ceil_mode:
+        for i, size in enumerate(sizes):
+            if not isinstance(size, int):
+                raise Decline("a size is not known, and it rounds up")
+            head, tail = pads[i], pads[n + i]
+            out = -(-(size + head + tail - kernel[i]) // strides[i]) + 1
+            if (out - 1) * strides[i] >= size + head and head + tail > 0:
+                out -= 1
+            pads[n + i] += max(0, (out - 1) * strides[i] + kernel[i] - size - head - tail)
+    return tuple(pads)
+
+
+def align_element_types(b: RuleBuilder, m: Bindings) -> Value:
+    """The operator again, its other operands converted to the element type of the first."""
+    op = m.y.op
+    x = op.operands[0]
+    name = {"f16": "fp16", "f32": "fp32"}.get(x.type.dtype.name)
+    if name is None:
+        raise Decline("the data are no floats")
+    rest = [
+        v if v is None or v.type.dtype is x.type.dtype
+        else b.constant(v.constant.astype(x.type.dtype.numpy), "mil") if v.constant is not None
+        else b.op("mil.cast", [v], {"dtype": name})
+        for v in op.operands[1:]
+    ]  # fmt: skip
+    result: Value = b.op(op.name, [x, *rest], op.attributes)
+    return result
+
+
+def mean_conv_transpose(b: RuleBuilder, m: Bindings) -> Value:
+    """Pads as given; an output shape that is larger than what they leave adds to the end of each dimension."""
+    n = len(dims(m.x)) - 2
+    strides, dilations = m.s or (1,) * n, m.d or (1,) * n
+    kernel, sizes = dims(m.w)[2:], dims(m.x)[2:]
+    if not all(isinstance(k, int) for k in kernel):
+        raise Decline("the kernel's size is not known")
+    extra = [0] * n
+    match m.t.lower():
+        case "valid":
+            pads = [0] * (2 * n)
+        case "custom":
+            pads = list(separated(m.p or (0,) * (2 * n)))
+        case "same":
+            # The result is stride times the input; what is odd goes behind, as for conv.
+            total = [(k - 1) * d + 1 - s for k, d, s in zip(kernel, dilations, strides)]
+            if min(total) < 0:
+                raise Decline("a kernel is smaller than its stride")
+            pads = [t // 2 for t in total] + [t - t // 2 for t in total]
+        case _:
+            raise Decline(f"pads are {m.t}")
+    if m.o is not None:
+        for i, wanted in enumerate(m.o[2:]):
+            size = sizes[i]
+            if not isinstance(size, int):
+                raise Decline("a size is not known")
+            natural = strides[i] * (size - 1) + (kernel[i] - 1) * dilations[i] + 1 - pads[i] - pads[n + i]
+            extra[i] = wanted - natural
+            if not 0 <= extra[i] < max(strides[i], dilations[i]):
+                raise Decline("the output shape leaves open what is padded")
+    result: Value = b.op(
+        "onnx.ConvTranspose",
+        [m.x, m.w, m.b],
+        {"strides": strides, "dilations": dilations, "group": m.g, "pads": pads, "output_padding": extra},
+    )
+    return result
+
+
+def mean_layer_norm(b: RuleBuilder, m: Bindings) -> Value:
+    """LayerNormalization where the axes are the last ones, else the formula."""
+    rank = len(dims(m.x))
+    axes = sorted(a % rank for a in m.a) if m.a is not None else list(range(rank))
+    dtype = m.x.type.dtype
+    if axes == list(range(rank - len(axes), rank)):
+        gamma, bias = m.gamma, m.beta
+        if gamma is None:
+            sizes = dims(m.x)[axes[0] :]
+            gamma = np.ones([s if isinstance(s, int) else 1 for s in sizes], dtype.numpy)
+        attributes = {"axis": axes[0], "epsilon": m.e}
+        result: Value = b.op("onnx.LayerNormalization", [m.x, gamma, bias], attributes)
+        return result
+    # Scale and offset have the normalized dimensions only, in ascending order.
+    over = np.array(axes, np.int64)
+    centered = b.op("onnx.Sub", [m.x, b.op("onnx.ReduceMean", [m.x, over], {"keepdims": 1})])
+    variance = b.op("onnx.ReduceMean", [b.op("onnx.Mul", [centered, centered]), over], {"keepdims": 1})
+    deviation = b.op("onnx.Sqrt", [b.op("onnx.Add", [variance, np.asarray(m.e, dtype.numpy)])])
+    y = b.op("onnx.Div", [centered, deviation])
+    missing = np.array([i for i in range(rank) if i not in axes], np.int64)
+    if m.gamma is not None:
+        y = b.op("onnx.Mul", [y, b.op("onnx.Unsqueeze", [m.gamma, missing])])
+    if m.beta is not None:
+        y = b.op("onnx.Add", [y, b.op("onnx.Unsqueeze", [m.beta, missing])])
+    return y  # type: ignore[no-any-return]

@@ -1,0 +1,225 @@
+"""Layers of networks: lowered for every release, given their meaning back, and run beside the original."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.rules.harness import C, check, rand, refuses
+
+
+def weights(*shape: int, seed: int = 1) -> C:
+    return C(rand(*shape, seed=seed))
+
+
+# ---- convolution
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("auto_pad", ["NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"])
+def test_conv_pads_every_way(rank, auto_pad):
+    attributes = {"auto_pad": auto_pad, "strides": (2,) * rank}
+    if auto_pad == "NOTSET":
+        attributes["pads"] = tuple(range(2 * rank))
+    x = rand(2, 3, *(8, 9, 7)[:rank])
+    check("Conv", [x, weights(4, 3, *(4, 3, 2)[:rank]), weights(4)], attributes, rtol=1e-4, atol=1e-5)
+
+
+def test_conv_of_groups_dilated_without_bias():
+    x, w = rand(1, 4, 9, 9), weights(8, 2, 3, 3)
+    check("Conv", [x, w], {"group": 2, "dilations": (2, 1), "pads": (2, 1, 2, 1)}, rtol=1e-4, atol=1e-5)
+    check("Conv", [rand(1, 4, 9, 9), weights(4, 1, 3, 3)], {"group": 4, "pads": (1, 1, 1, 1)}, rtol=1e-4, atol=1e-5)
+
+
+def test_conv_with_computed_weights_and_bias():
+    x, w = rand(1, 3, 6, 6), rand(2, 3, 3, 3, seed=2)
+    check("Conv", [x, w, weights(2)], {"pads": (1, 1, 1, 1)}, rtol=1e-4, atol=1e-5)
+    check("Conv", [x, w, rand(2, seed=3)], rtol=1e-4, atol=1e-5)
+    check("Conv", [x, weights(2, 3, 3, 3), rand(2, seed=3)], rtol=1e-4, atol=1e-5)
+    refuses("Conv", [x, w], {"dilations": (2, 2)})
+
+
+def test_conv_of_open_sizes():
+    x = rand(1, 3, 8, 10)
+    for auto_pad in ("SAME_UPPER", "SAME_LOWER", "NOTSET"):
+        check("Conv", [x, weights(4, 3, 3, 3)], {"auto_pad": auto_pad}, shapes={0: (1, 3, "h", "w")}, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {"strides": (2, 3), "pads": (1, 0, 2, 1)},
+        {"strides": (2, 2), "output_padding": (1, 1)},
+        {"strides": (2, 2), "output_padding": (1, 1), "pads": (1, 1, 1, 1)},
+        {"strides": (3, 3), "output_padding": (2, 1), "pads": (0, 0, 1, 0)},
+        {"strides": (2, 2), "output_shape": (10, 12)},
+        {"strides": (3, 2), "output_shape": (12, 8)},
+        {"strides": (3, 2), "output_shape": (12, 8), "auto_pad": "SAME_UPPER"},
+        {"strides": (2, 2), "auto_pad": "SAME_UPPER"},
+        {"strides": (2, 2), "auto_pad": "SAME_LOWER"},
+        {"strides": (2, 2), "auto_pad": "VALID"},
+        {"dilations": (2, 2)},
+        {"dilations": (2, 1), "strides": (1, 2), "pads": (1, 1, 1, 1)},
+    ],
+)
+def test_conv_transpose(attributes):
+    x = rand(1, 4, 4, 5)
+    check("ConvTranspose", [x, weights(4, 3, 3, 3), weights(3)], attributes, rtol=1e-4, atol=1e-5)
+    check("ConvTranspose", [x, weights(4, 3, 3, 3)], {**attributes, "group": 2}, rtol=1e-4, atol=1e-5)
+
+
+def test_conv_transpose_of_other_ranks():
+    check("ConvTranspose", [rand(2, 3, 7), weights(3, 2, 4)], {"strides": (2,), "pads": (1, 1)}, rtol=1e-4, atol=1e-5)
+    check("ConvTranspose", [rand(1, 2, 3, 4, 3), weights(2, 2, 2, 3, 2), weights(2)], rtol=1e-4, atol=1e-5)
+
+
+# ---- pooling
+
+WINDOWS = [
+    {"kernel_shape": (3, 2)},
+    {"kernel_shape": (3, 3), "strides": (2, 2), "pads": (1, 0, 1, 2)},
+    {"kernel_shape": (3, 3), "strides": (2, 2), "pads": (1, 1, 1, 1), "ceil_mode": 1},
+    {"kernel_shape": (3, 3), "strides": (2, 2), "ceil_mode": 1},
+    {"kernel_shape": (2, 2), "strides": (3, 3), "ceil_mode": 1},
+    {"kernel_shape": (3, 4), "strides": (2, 3), "auto_pad": "SAME_UPPER"},
+    {"kernel_shape": (2, 4), "strides": (2, 2), "auto_pad": "SAME_LOWER"},
+    {"kernel_shape": (3, 2), "strides": (2, 2), "auto_pad": "VALID"},
+    {"kernel_shape": (2, 2), "dilations": (2, 3)},
+    {"kernel_shape": (3, 2), "dilations": (2, 2), "strides": (2, 1), "pads": (1, 1, 1, 1)},
+    {"kernel_shape": (3, 2), "dilations": (2, 2), "strides": (2, 2), "ceil_mode": 1},
+]
+
+
+@pytest.mark.parametrize("attributes", WINDOWS)
+def test_pools(attributes):
+    x = rand(2, 3, 8, 10)
+    check("MaxPool", [x], attributes)
+    check("AveragePool", [x], attributes)
+    check("AveragePool", [x], {**attributes, "count_include_pad": 1})
+    for p in (1, 2, 3):
+        check("LpPool", [x], {**attributes, "p": p}, rtol=1e-4)
+
+
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+def test_pools_of_other_ranks(op):
+    check(op, [rand(2, 3, 9)], {"kernel_shape": (3,), "strides": (2,), "ceil_mode": 1})
+    check(op, [rand(1, 2, 5, 6, 7)], {"kernel_shape": (2, 3, 2), "strides": (2, 2, 1), "pads": (0, 1, 0, 1, 1, 1)})
+
+
+def test_indices_of_a_pool_are_refused():
+    refuses("MaxPool", [rand(1, 2, 4, 4)], {"kernel_shape": (2, 2)}, results=2)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 7), (2, 3, 5, 6), (1, 2, 3, 4, 5)])
+def test_global_pools(shape):
+    x = rand(*shape)
+    check("GlobalAveragePool", [x])
+    check("GlobalMaxPool", [x])
+    for p in (1, 2, 3):
+        check("GlobalLpPool", [x], {"p": p}, rtol=1e-4)
+
+
+# ---- normalization
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (2, 3, 4), (2, 3, 4, 5), (1, 3, 2, 2, 3), (1, 3, 2, 1, 2, 2)])
+def test_batch_normalization(shape):
+    x, variance = rand(*shape), np.abs(rand(3, seed=5)) + 0.1
+    check("BatchNormalization", [x, weights(3), weights(3, seed=2), weights(3, seed=3), C(variance)], {"epsilon": 1e-3})
+    computed = [rand(3, seed=1), rand(3, seed=2), rand(3, seed=3), variance]
+    check("BatchNormalization", [x, *computed], {"epsilon": 1e-3}, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 6), (2, 3, 4, 5), (1, 3, 2, 4, 3)])
+def test_instance_and_group_normalization(shape):
+    x = rand(*shape)
+    check("InstanceNormalization", [x, weights(3), weights(3, seed=2)], {"epsilon": 1e-3}, rtol=1e-4, atol=1e-5)
+    check("InstanceNormalization", [x, rand(3), rand(3, seed=2)], {"epsilon": 1e-3}, rtol=1e-4, atol=1e-5)
+    wide = rand(shape[0], 6, *shape[2:])
+    check("GroupNormalization", [wide, weights(6), weights(6, seed=2)], {"num_groups": 3}, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -2, -1])
+def test_layer_normalization(axis):
+    x = rand(2, 3, 4)
+    scale = (2, 3, 4)[axis:]
+    check("LayerNormalization", [x, weights(*scale), weights(*scale, seed=2)], {"axis": axis}, rtol=1e-4, atol=1e-5)
+    check("LayerNormalization", [x, weights(*scale)], {"axis": axis, "epsilon": 1e-3}, rtol=1e-4, atol=1e-5)
+    check("LayerNormalization", [x, rand(*scale), rand(*scale, seed=2)], {"axis": axis}, rtol=1e-4, atol=1e-5)
+    check("RMSNormalization", [x, weights(*scale)], {"axis": axis}, rtol=1e-4, atol=1e-5)
+
+
+def test_layer_normalization_of_an_open_batch():
+    check("LayerNormalization", [rand(2, 3, 4), weights(4), weights(4)], shapes={0: ("n", 3, 4)}, rtol=1e-4, atol=1e-5)
+
+
+def test_other_normalizations():
+    x = rand(2, 5, 4, 3)
+    x[0, :, 1, 1] = 0
+    for p in (1, 2):
+        for axis in (1, -1):
+            check("LpNormalization", [x], {"p": p, "axis": axis})
+    for size in (1, 3, 4):
+        check("LRN", [x], {"size": size, "alpha": 0.1, "beta": 0.6, "bias": 1.5})
+    check("MeanVarianceNormalization", [x], rtol=1e-4, atol=1e-5)
+    check("MeanVarianceNormalization", [x], {"axes": (0, 1)}, rtol=1e-4, atol=1e-5)
+
+
+# ---- activations
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes"),
+    [
+        ("Relu", {}),
+        ("LeakyRelu", {"alpha": 0.2}),
+        ("Elu", {"alpha": 1.5}),
+        ("Selu", {}),
+        ("Celu", {"alpha": 0.7}),
+        ("Celu", {}),
+        ("HardSigmoid", {"alpha": 0.3, "beta": 0.4}),
+        ("HardSwish", {}),
+        ("Gelu", {}),
+        ("Gelu", {"approximate": "tanh"}),
+        ("Mish", {}),
+        ("Softplus", {}),
+        ("Softsign", {}),
+        ("ThresholdedRelu", {"alpha": 1.0}),
+        ("ThresholdedRelu", {"alpha": 0.0}),
+        ("ThresholdedRelu", {"alpha": -0.5}),
+        ("Swish", {}),
+        ("Swish", {"alpha": 1.7}),
+        ("Sigmoid", {}),
+        ("Tanh", {}),
+        ("Shrink", {"lambd": 0.7, "bias": 0.2}),
+        ("Softmax", {"axis": 1}),
+        ("Softmax", {}),
+        ("LogSoftmax", {"axis": 0}),
+        ("Hardmax", {"axis": 1}),
+    ],
+)
+def test_activations(op, attributes):
+    x = 3 * rand(3, 4, 5)
+    x[0, 0, :3] = 0, 1.0, -0.5
+    check(op, [x], attributes, rtol=1e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (5,), (4, 1, 1), (4, 3, 5), (1, 1, 1)])
+def test_prelu_broadcasts_its_slope(shape):
+    check("PRelu", [rand(2, 4, 3, 5), C(rand(*shape, seed=4))])
+    check("PRelu", [rand(2, 4, 3, 5), rand(*shape, seed=4)])
+
+
+def test_relu6_and_silu():
+    lowered = check("Clip", [5 * rand(2, 9), C(np.float32(0)), C(np.float32(6))])
+    assert [op.name for op in lowered.walk() if op.defn.constant is None][0] == "mil.relu6"
+
+
+# ---- places and channels
+
+
+def test_channels_become_places_and_back():
+    for mode in ("DCR", "CRD"):
+        check("DepthToSpace", [rand(2, 8, 3, 2)], {"blocksize": 2, "mode": mode})
+    check("SpaceToDepth", [rand(2, 3, 4, 6)], {"blocksize": 2})
