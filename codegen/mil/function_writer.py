@@ -146,7 +146,7 @@ class FunctionWriter:
         name = self.names.take(f"{base}_{parameter}_0")
         proto = operations.add()
         proto.type = "const"
-        array = value if isinstance(value, np.ndarray) else np.array(value, dtype.numpy)
+        array = _array(value, dtype, f"'{parameter}' of {op.name}{_where(op)}")
         self._value(proto.attributes["val"], array, dtype, op)
         self._finish(proto, name, [(name, TensorType(dtype, array.shape))])
         self._constants[-1][key] = name
@@ -272,7 +272,8 @@ class FunctionWriter:
             else:
                 proto.inputs[name].arguments.add().name = self._name_of[operand]
         for name, dtype, _ in plan.parameters:
-            self._value(place(name), np.asarray(op.attributes[name], dtype.numpy), dtype, op)
+            array = _array(op.attributes[name], dtype, f"'{name}' of {op.name}{_where(op)}")
+            self._value(place(name), array, dtype, op)
         return proto
 
     def _update_state(self, op: Op, name: str, operations: Any) -> None:
@@ -359,6 +360,20 @@ def _key(value: Any, dtype: DType) -> Any:
         return dtype, value
     # Zeros of either sign are equal, and so are 1 and 1.0.
     return dtype, tuple(struct.pack("<d", v) for v in value) if isinstance(value, tuple) else struct.pack("<d", value)
+
+
+def _array(value: Any, dtype: DType, what: str) -> np.ndarray[Any, Any]:
+    """The value of an attribute as it is stored; raises UnsupportedError if ``dtype`` cannot hold it."""
+    if isinstance(value, np.ndarray):
+        return value
+    try:
+        with np.errstate(over="ignore"):
+            array = np.array(value, dtype.numpy)
+    except OverflowError:
+        raise UnsupportedError(f"{what} is {value}, which {dtype} cannot hold") from None
+    if dtype.is_float and not np.array_equal(np.isfinite(array), np.isfinite(np.array(value, np.float64))):
+        raise UnsupportedError(f"{what} is {value}, which {dtype} cannot hold", "--precision fp32")
+    return array
 
 
 def _where(op: Op) -> str:

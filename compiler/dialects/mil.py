@@ -37,6 +37,7 @@ from compiler.ir.opdef import (
     lookup,
     register_dialect,
 )
+from compiler.ir.spelling import same_attribute
 from compiler.ir.types import StateType, TensorType, Type, type_meet
 
 #: Gives the result types of an operator: same arguments and errors as :meth:`Dialect.infer`.
@@ -318,14 +319,15 @@ def _illegal_attributes(op: core.Op, at: Form, present: Mapping[str, list[core.V
     for name, value in op.attributes.items():
         spec = at.inputs.get(name)
         if spec is None:
-            if value == op.defn.attributes[name].default:
+            default = op.defn.attributes[name].default
+            if default is not None and same_attribute(value, default):
                 continue
             return f"{op.name} has no parameter '{name}' in {os}"
         if spec.kind == "tensor" and spec.dtypes is not None:
             dtype = written_dtype(op, name, value, at)
             if dtype not in spec.dtypes:
                 return f"{op.name} does not take {dtype} for '{name}' in {os} ({_spelled(spec.dtypes)})"
-            if spec.variable and bound.get(spec.variable, dtype) is not dtype:
+            if spec.variable and bound.setdefault(spec.variable, dtype) is not dtype:
                 return f"{op.name} needs {bound[spec.variable]} for '{name}' in {os}, got {dtype}"
     for name, spec in at.inputs.items():
         if name in present or name in op.attributes or spec.kind == "tuple":

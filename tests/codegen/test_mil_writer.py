@@ -352,6 +352,23 @@ def test_what_the_release_does_not_take_is_refused_by_name(tmp_path):
         write(m, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "attributes", "message"),
+    [
+        (
+            "layer_norm",
+            {"axes": (0,), "epsilon": 1e6},
+            "'epsilon' of mil.layer_norm is 1000000.0, which f16 cannot hold",
+        ),
+        ("softmax", {"axis": 2**40}, "'axis' of mil.softmax is 1099511627776, which i32 cannot hold"),
+    ],
+)
+def test_attributes_that_do_not_fit_are_refused(name, attributes, message, tmp_path):
+    m = module({"x": TensorType(F16, (2,))}, lambda b, x: same(b, name, x, **attributes))
+    with pytest.raises(UnsupportedError, match=message):
+        write(m, tmp_path)
+
+
 def test_a_package_is_replaced_and_anything_else_is_not(tmp_path):
     target = tmp_path / "m.mlpackage"
     mil.write(programs.linear(3), target)

@@ -156,6 +156,15 @@ def test_attributes_take_the_element_type_of_what_they_stand_beside():
     assert mil_forms.parameter_dtype(dims, 2, {}, F16).name == "u32"
 
 
+def test_attributes_that_share_a_variable_are_of_one_type():
+    at = mil_forms.form("upsample_nearest_neighbor", "ios17")
+    op = unary("mil.upsample_nearest_neighbor", scale_factor_height=2.0)
+    assert mil.written_dtype(op, "scale_factor_width", op.attributes["scale_factor_width"], at) is F32
+    assert mil.legal(op, "ios17") is None
+    op.attributes["scale_factor_width"] = np.array(1, np.int32)
+    assert mil.legal(op, "ios17").startswith("mil.upsample_nearest_neighbor needs f32 for 'scale_factor_width'")
+
+
 def test_types_of_constants_and_state_are_known_without_inference():
     f = ir.Function("main", {"s": ir.StateType(TensorType(F16, (2, 3)))})
     b = ir.Builder(f.block)
