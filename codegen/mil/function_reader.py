@@ -19,6 +19,9 @@ from compiler.dialects import mil
 from compiler.dialects.mil_forms import Form, form, registered
 from compiler.errors import UnsupportedError, UserError
 from compiler.ir import (
+    BOOL,
+    I32,
+    STRING,
     Block,
     Function,
     Location,
@@ -92,11 +95,12 @@ class FunctionReader:
         self._hidden[name] = self._scope.get(name)
         self._scope[name] = value
 
-    def _value(self, name: str, user: str) -> Value:
+    def _value(self, name: str, user: Any) -> Value:
+        """The value called ``name``; ``user``, an operator's message or a phrase, is who asks."""
         found = self._scope.get(name)
         if isinstance(found, Value):
             return found
-        raise UserError(f"the package is broken: {user} uses '{name}', which nothing before gives")
+        raise UserError(f"the package is broken: {_spelled(user)} uses '{name}', which nothing before gives")
 
     # Constants
 
@@ -133,48 +137,50 @@ class FunctionReader:
 
     def _operation(self, block: Block, proto: Any) -> None:
         defn = _definition(proto.type)
-        where = f"{proto.type} '{_name(proto)}'"
         bindings = {name: list(argument.arguments) for name, argument in proto.inputs.items()}
         literals = {name: value for name, value in proto.attributes.items() if name != "name"}
         for name in (*bindings, *literals):
             if name not in defn.attributes and defn.operand_index(name) is None:
-                raise UnsupportedError(f"{where} of the package has an input '{name}' that coremltools does not know")
+                raise UnsupportedError(
+                    f"{_spelled(proto)} of the package has an input '{name}' that coremltools does not know"
+                )
         operands: list[Value | None] = []
         for spec in defn.operands:
-            given: list[Value] = [self._operand(block, b, where) for b in bindings.get(spec.name, ())]
+            given: list[Value] = [self._operand(block, b, proto) for b in bindings.get(spec.name, ())]
             if spec.name in literals:
                 given.append(self._literal_operand(block, literals[spec.name], f"{_name(proto)}_{spec.name}"))
             if spec.arity == "variadic":
                 operands.extend(given)
             elif len(given) > 1:
-                raise UserError(f"the package is broken: {where} has {len(given)} values for '{spec.name}'")
+                raise UserError(f"the package is broken: {_spelled(proto)} has {len(given)} values for '{spec.name}'")
             elif not given and spec.arity == "required":
-                raise UserError(f"the package is broken: {where} has no '{spec.name}'")
+                raise UserError(f"the package is broken: {_spelled(proto)} has no '{spec.name}'")
             else:
                 operands.append(given[0] if given else None)
         while operands and operands[-1] is None:
             operands.pop()
         if len(proto.blocks) != len(defn.regions):
-            raise UserError(f"the package is broken: {where} has {len(proto.blocks)} blocks, not {len(defn.regions)}")
+            count = f"{len(proto.blocks)} blocks, not {len(defn.regions)}"
+            raise UserError(f"the package is broken: {_spelled(proto)} has {count}")
         regions = [self._region(b) for b in proto.blocks]
         result_types = [self._types(o.type) for o in proto.outputs]
         op = Op(defn, operands, result_types, None, regions, _location(proto))
-        op.attributes = self._attributes(op, bindings, literals, where)
+        op.attributes = self._attributes(op, bindings, literals, proto)
         block.append(op)
         for result, output in zip(op.results, proto.outputs):
             result.name = output.name
             self._bind(output.name, result)
 
-    def _operand(self, block: Block, binding: Any, where: str) -> Value:
+    def _operand(self, block: Block, binding: Any, proto: Any) -> Value:
         if binding.WhichOneof("binding") == "value":
-            return self._literal_operand(block, binding.value, where)
-        return self._value(binding.name, where)
+            return self._literal_operand(block, binding.value, _name(proto))
+        return self._value(binding.name, proto)
 
     def _literal_operand(self, block: Block, proto: Any, name: str) -> Value:
         type_, value = self._literal(proto, name)
         return self._constant_op(block, type_, value, name, Location())
 
-    def _attributes(self, op: Op, bindings: dict[str, Any], literals: dict[str, Any], where: str) -> dict[str, Any]:
+    def _attributes(self, op: Op, bindings: dict[str, Any], literals: dict[str, Any], proto: Any) -> dict[str, Any]:
         """The attributes of ``op``: Python values; arrays where those would be written with another element type."""
         at = self._form(op, [*bindings, *literals])
         given: dict[str, Any] = {}
@@ -182,19 +188,21 @@ class FunctionReader:
             if name in literals:
                 given[name] = self._literal(literals[name], name)
             elif name in bindings:
-                values = [self._parameter(b, name, where) for b in bindings[name]]
+                values = [self._parameter(b, name, proto) for b in bindings[name]]
                 if at.inputs[name].kind == "tuple":
                     given[name] = None, tuple(_plain(v) for _, v in values)
                 elif len(values) == 1:
                     given[name] = values[0]
                 else:
-                    raise UserError(f"the package is broken: {where} has {len(values)} values for '{name}'")
+                    raise UserError(f"the package is broken: {_spelled(proto)} has {len(values)} values for '{name}'")
         out = op.attributes = op.defn.defaults()
         out.update({name: _plain(value) for name, (_, value) in given.items()})
         exact = {
             name: value
             for name, (type_, value) in given.items()
-            if isinstance(type_, TensorType) and mil.written_dtype(op, name, out[name], at) is not type_.dtype
+            if isinstance(type_, TensorType)
+            and not (type_.dtype in _NATURAL and not at.inputs[name].variable)
+            and mil.written_dtype(op, name, out[name], at) is not type_.dtype
         }
         return out | exact
 
@@ -208,7 +216,7 @@ class FunctionReader:
             return known.forms[-1]
         return found
 
-    def _parameter(self, binding: Any, name: str, where: str) -> tuple[Type, Any]:
+    def _parameter(self, binding: Any, name: str, proto: Any) -> tuple[Type, Any]:
         if binding.WhichOneof("binding") == "value":
             return self._literal(binding.value, name)
         found = self._scope.get(binding.name)
@@ -217,8 +225,12 @@ class FunctionReader:
         if isinstance(found, Value) and found.constant is not None:
             return found.type, found.constant
         if found is None:
-            raise UserError(f"the package is broken: {where} uses '{binding.name}', which nothing before gives")
-        raise UnsupportedError(f"{where} of the package computes '{name}' at run time, which must be constant")
+            raise UserError(
+                f"the package is broken: {_spelled(proto)} uses '{binding.name}', which nothing before gives"
+            )
+        raise UnsupportedError(
+            f"{_spelled(proto)} of the package computes '{name}' at run time, which must be constant"
+        )
 
     def _region(self, proto: Any) -> Block:
         outer, self._hidden = self._hidden, {}
@@ -265,6 +277,8 @@ class _Constant:
 
 
 _CONST = lookup("mil.const")
+#: Python values of these types are written as such, where no type variable says otherwise.
+_NATURAL = (I32, BOOL, STRING)
 
 
 def _definition(kind: str) -> OpDef:
@@ -302,6 +316,10 @@ def _only_names(proto: Any, inputs: Iterable[str], where: str) -> list[str]:
             raise UserError(f"the package is broken: {where} needs one '{name}'")
         out.append(arguments[0].name)
     return out
+
+
+def _spelled(who: Any) -> str:
+    return who if isinstance(who, str) else f"{who.type} '{_name(who)}'"
 
 
 def _name(proto: Any) -> str:
