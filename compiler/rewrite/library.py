@@ -226,7 +226,7 @@ class Library:
         return [*out, *dict.fromkeys(self.warnings)]
 
     def compile(self, rules: Sequence[s.Rule], name: str, whole: bool = False) -> Stage:
-        """Resolves rules into a stage. A user's rules, or all if ``whole``, are also compiled: that finds what is left."""
+        """Resolves rules into a stage; a user's rules, or all if ``whole``, are also compiled, to find all errors."""
         findings: list[Diagnostic] = []
         entries: list[Entry] = []
         for rule in _ordered([r for r in rules if r.name not in self.disabled], findings):
