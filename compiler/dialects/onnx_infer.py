@@ -153,10 +153,11 @@ def _ask_onnx(
         tensors[f"i{i}"] = onnx_proto.array_to_proto(array, f"i{i}")
     # An older form is inferred among its contemporaries: its definition may be a function of other operators.
     opset = onnx.OperatorSetIdProto(domain=domain, version=_opset(defn))
+    schema = defs.get_schema(name, defn.since, domain)
+    if schema.deprecated:  # refuses to infer; the form that brought the operator back does not
+        schema = defs.get_schema(name, domain=domain)
     try:
-        found = shape_inference.infer_node_outputs(
-            defs.get_schema(name, defn.since, domain), node, types, tensors, opset_imports=[opset]
-        )
+        found = shape_inference.infer_node_outputs(schema, node, types, tensors, opset_imports=[opset])
     except Exception as e:  # the binding raises InferenceError, but RuntimeError and others where a check is missing
         raise ir.InferenceError(f"{defn.name}: {_first_line(e)}") from None
     out: list[ir.Type | None] = []

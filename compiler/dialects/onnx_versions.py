@@ -105,8 +105,13 @@ def ladder(dialect: str, name: str, version: int, upgraded: frozenset[str] = fro
 
 
 def is_deprecated(dialect: str, name: str, version: int) -> bool:
-    """Whether the operator has been taken out of ONNX at ``version``."""
-    return dialect != "msft" and bool(schema(dialect, name, version).deprecated)
+    """Whether the operator has been taken out of ONNX at ``version``, for good.
+
+    GroupNormalization was taken out at 18, the version that brought it, and came back at 21; models have it.
+    """
+    return dialect != "msft" and all(
+        schema(dialect, name, v).deprecated for v in versions(dialect)[name] if v >= min(version, versions(dialect)[name][-1])
+    )
 
 
 def spelled(dialect: str, name: str, since: int) -> str:
