@@ -16,7 +16,7 @@ from compiler.rewrite import syntax as s
 from compiler.rewrite.functions import CONSTANTS, FUNCTIONS, contains, data, same
 from compiler.rewrite.resolve import CLONE, Binding, Environment
 
-_PLAIN = {"+", "-", "*", "/", "//", "%", "**", "@", "<", ">", "<=", ">=", "and", "or"}
+_PLAIN = {"+", "-", "*", "/", "%", "**", "@", "<", ">", "<=", ">=", "and", "or"}
 
 
 def local(name: str) -> str:
@@ -81,6 +81,8 @@ class ExpressionCompiler:
                 return f"_same({left}, {right})"
             case "!=":
                 return f"(not _same({left}, {right}))"
+            case "div":
+                return f"({left} // {right})"
             case "in":
                 return f"_in({left}, {right})"
             case "not in":

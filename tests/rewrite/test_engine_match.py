@@ -299,7 +299,7 @@ class TestConditions:
         assert fires(rule, g.out(g("Neg", r), r)) == 0
 
     def test_a_function_of_the_language(self) -> None:
-        rule = """fn halved(p) = [i // 2 for i in p]
+        rule = """fn halved(p) = [i div 2 for i in p]
         rule r { match { y = Transpose(x) {perm = p} } where { halved(p) == [0, 0, 1] } rewrite { y = Neg(x) } }"""
         g = Graph(x="2x2x2xf32")
         assert fires(rule, g.out(g("Transpose", g.x, perm=(1, 0, 2)))) == 1
