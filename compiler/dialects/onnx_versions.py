@@ -2,8 +2,8 @@
 
 ONNX gives an operator a new version whenever anything about it changes, most often only the element types it takes.
 So that rules need to know one form, an operator enters the IR in the newest form that it fits, step by step. Where a
-step does not fit, or where its *meaning* changed (a rule upgrades the form, as ``Softmax@11``), the operator stays in
-the form it has reached and carries that version in its name.
+step does not fit, or where its *meaning* changed, the operator stays in the form it has reached and carries that
+version in its name (``Softmax@11``); rules/upgrade.rules takes it from there.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def ladder(dialect: str, name: str, version: int, upgraded: frozenset[str] = fro
     """The forms that an operator of opset ``version`` may take, oldest first; None if there is no such operator then.
 
     Args:
-        upgraded: forms that rules upgrade, as ``Softmax@11``: they are never taken as their successors.
+        upgraded: forms that rules upgrade, as ``Softmax@11``; see :func:`changes_meaning`.
     """
     known = versions(dialect).get(name, ())
     at = [i for i, v in enumerate(known) if v <= version]
@@ -96,12 +96,23 @@ def ladder(dialect: str, name: str, version: int, upgraded: frozenset[str] = fro
     i = at[-1]
     forms, steps = [ir.lookup(spelled(dialect, name, known[i]))], []
     while i + 1 < len(known) and not is_deprecated(dialect, name, known[i + 1]):
-        if f"{name}@{known[i]}" in upgraded or f"{name}@{known[i]}" in CHANGED_MEANING:
+        newer = ir.lookup(spelled(dialect, name, known[i + 1]))
+        step = differences(forms[-1], newer)
+        if changes_meaning(f"{name}@{known[i]}", step, upgraded):
             break
-        forms.append(ir.lookup(spelled(dialect, name, known[i + 1])))
-        steps.append(differences(forms[-2], forms[-1]))
+        forms.append(newer)
+        steps.append(step)
         i += 1
     return Ladder(tuple(forms), tuple(steps))
+
+
+def changes_meaning(form: str, step: tuple[Difference, ...], upgraded: frozenset[str]) -> bool:
+    """Whether the next form means something else.
+
+    A rule that upgrades a form whose signature is as the next one's must be there for that. Where the signature differs
+    the rule is there for those operators that make use of the difference.
+    """
+    return form in CHANGED_MEANING or (form in upgraded and not step)
 
 
 def is_deprecated(dialect: str, name: str, version: int) -> bool:
@@ -110,7 +121,9 @@ def is_deprecated(dialect: str, name: str, version: int) -> bool:
     GroupNormalization was taken out at 18, the version that brought it, and came back at 21; models have it.
     """
     return dialect != "msft" and all(
-        schema(dialect, name, v).deprecated for v in versions(dialect)[name] if v >= min(version, versions(dialect)[name][-1])
+        schema(dialect, name, v).deprecated
+        for v in versions(dialect)[name]
+        if v >= min(version, versions(dialect)[name][-1])
     )
 
 
@@ -178,13 +191,8 @@ def fitting_versions(op: ir.Op, upgraded: frozenset[str]) -> tuple[int, int | No
     i = known.index(defn.since)
     last = known[i + 1] - 1 if i + 1 < len(known) else None
     while i > 0:
-        older = known[i - 1]
-        key = f"{name}@{older}"
-        if (
-            key in upgraded
-            or key in CHANGED_MEANING
-            or not _could_be(op, ir.lookup(spelled(defn.dialect, name, older)))
-        ):
+        older, newer = (ir.lookup(spelled(defn.dialect, name, v)) for v in (known[i - 1], known[i]))
+        if changes_meaning(f"{name}@{older.since}", differences(older, newer), upgraded) or not _could_be(op, older):
             break
         i -= 1
     return known[i], last

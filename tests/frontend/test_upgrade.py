@@ -49,7 +49,7 @@ CASES: list[tuple[str, int, list[Any], dict[str, Any], int]] = [
     ("Clip@6", 9, [X], {"min": 0.0}, 1),
     ("Clip@6", 9, [X], {"max": 0.25}, 1),
     ("Clip@6", 9, [X], {"min": -0.5, "max": 0.5}, 1),
-    ("Dropout@7", 9, [X], {"ratio": 0.3}, 1),
+    ("Dropout@10", 9, [X], {"ratio": 0.3}, 1),
     ("Dropout@10", 11, [X], {"ratio": 0.3}, 1),
     ("BatchNormalization@7", 7, [X, V, V, V, np.abs(V)], {"epsilon": 0.01}, 1),
     ("Scatter@9", 9, [X, INDICES, POSITIVE], {"axis": 0}, 1),
