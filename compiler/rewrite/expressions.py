@@ -13,7 +13,7 @@ from typing import Any
 
 from compiler.ir import DTYPES
 from compiler.rewrite import syntax as s
-from compiler.rewrite.functions import CONSTANTS, FUNCTIONS, contains, data, same
+from compiler.rewrite.functions import CONSTANTS, FUNCTIONS, contains, data, differ, equal
 from compiler.rewrite.resolve import CLONE, Binding, Environment
 
 _PLAIN = {"+", "-", "*", "/", "%", "**", "@", "<", ">", "<=", ">=", "and", "or"}
@@ -30,7 +30,14 @@ class ExpressionCompiler:
     def __init__(self, env: Environment, externs: Mapping[str, Callable[..., Any]]) -> None:
         self.env = env
         self.externs = externs
-        self.globals: dict[str, Any] = {"_data": data, "_same": same, "_in": contains, "_list": list, "_tuple": tuple}
+        self.globals: dict[str, Any] = {
+            "_data": data,
+            "_eq": equal,
+            "_ne": differ,
+            "_in": contains,
+            "_list": list,
+            "_tuple": tuple,
+        }
         self.counter = itertools.count()
 
     # ---- data mode
@@ -78,9 +85,9 @@ class ExpressionCompiler:
         left, right = self.data(e.left, scope), self.data(e.right, scope)
         match e.op:
             case "==":
-                return f"_same({left}, {right})"
+                return f"_eq({left}, {right})"
             case "!=":
-                return f"(not _same({left}, {right}))"
+                return f"_ne({left}, {right})"
             case "div":
                 return f"({left} // {right})"
             case "in":

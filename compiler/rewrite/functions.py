@@ -76,6 +76,21 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b) and not (isinstance(a, str) and a == UNKNOWN)
 
 
+def equal(a: Any, b: Any) -> Any:
+    """``a == b``: for an array and a number elementwise, as in ``all(k == 0)``; else one answer, see :func:`same`."""
+    if isinstance(a, np.ndarray) and isinstance(b, (int, float, np.generic)):
+        return a == b
+    if isinstance(b, np.ndarray) and isinstance(a, (int, float, np.generic)):
+        return a == b
+    return same(a, b)
+
+
+def differ(a: Any, b: Any) -> Any:
+    """``a != b``: the negation of :func:`equal`, elementwise where that is."""
+    result = equal(a, b)
+    return ~result if isinstance(result, np.ndarray) else not result
+
+
 def contains(item: Any, collection: Any) -> bool:
     """``item in collection``, with the equality of :func:`same`; a range includes its end."""
     if isinstance(collection, range):
@@ -309,13 +324,13 @@ def prod(x: Iterable[Any]) -> Any:
 @_register(1)
 def all_(x: Any) -> bool:
     """Whether all elements are true (or not zero)."""
-    return bool(np.all(np.asarray(list(x) if not isinstance(x, np.ndarray) else x)))
+    return bool(np.all(np.asarray(x)))
 
 
 @_register(1)
 def any_(x: Any) -> bool:
     """Whether any element is true (or not zero)."""
-    return bool(np.any(np.asarray(list(x) if not isinstance(x, np.ndarray) else x)))
+    return bool(np.any(np.asarray(x)))
 
 
 @_register(1, 2)
