@@ -18,8 +18,6 @@ __all__ = ["EvaluationError", "Session", "run", "to_onnx"]
 
 Array = np.ndarray[Any, Any]
 
-#: Constants together larger than this are used as they are, not repacked for speed into a second copy.
-_NO_PREPACKING = 64 << 20
 _NAMES = re.compile(r"[Nn]ode[:( ]+(?:[Nn]ame:\s*)?'?([^'()]+?)'?(?:[)\s]|$)|Name:'([^']+)'")
 
 
@@ -60,7 +58,8 @@ class Session:
         import onnxruntime as ort
 
         function = source.main if isinstance(source, ir.Module) else source
-        export = Export(function, extra, detach=True)
+        # onnxruntime copies initializers once more than inputs; fusions need to know them as constants.
+        export = Export(function, extra, detach=True, borrow=not optimize)
         self._ops = export.ops
         self._types: dict[str, ir.Type] = {a.name: a.type for a in function.inputs}
         self._outputs = export.output_names
@@ -72,9 +71,8 @@ class Session:
         options.log_severity_level = 4
         if threads is not None:
             options.intra_op_num_threads = threads
-        if sum(a.nbytes for a in export.large.values()) > _NO_PREPACKING:
-            options.add_session_config_entry("session.disable_prepacking", "1")
-        self._weights = {n: _to_ort(a) for n, a in export.large.items()}  # onnxruntime borrows them
+        self._weights = {n: _to_ort(a) for n, a in export.large.items()}
+        self._borrowed = {n: _to_ort(a) for n, a in export.huge.items()}
         if self._weights:
             options.add_external_initializers(list(self._weights), list(self._weights.values()))
         try:
@@ -105,15 +103,15 @@ class Session:
         for name in inputs:
             if name not in self._types:
                 raise UserError(f"there is no input '{name}'{ir.suggest(name, self._types)}")
-        feeds = {}
+        feeds: dict[str, Any] = {}
         for name, type_ in self._types.items():
             if name not in inputs:
                 raise UserError(f"the input '{name}' is missing")
             feeds[name] = _checked(name, inputs[name], type_)
         try:
             if not self._exotic:
-                return list(self._session.run(self._outputs, feeds))
-            values = {n: _to_ort(a) for n, a in feeds.items()}
+                return list(self._session.run(self._outputs, feeds | self._borrowed))
+            values = {n: _to_ort(a) for n, a in feeds.items()} | self._borrowed
             return [_from_ort(v) for v in self._session.run_with_ort_values(self._outputs, values)]
         except Exception as e:  # see above
             raise self._error(e, "run") from None

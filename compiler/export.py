@@ -19,8 +19,10 @@ from compiler.frontend.upgraded import upgraded_forms
 
 Array = np.ndarray[Any, Any]
 
-#: Constants of at least this many bytes stay out of the message where the caller takes them apart.
+#: Constants of at least this many bytes stay out of the message where the caller wants them apart.
 LARGE = 1024
+#: Constants of at least this many bytes can be handed in as inputs, which onnxruntime does not copy.
+HUGE = 1 << 20
 _IR_VERSION = 10
 
 
@@ -31,25 +33,27 @@ class Export:
         model: the message.
         names: the name in the graph of every value that has one.
         large: the constants that were left out of the message, by name.
+        huge: the constants that became inputs, by name.
         ops: the operator of each node, by the node's name, which is unique.
     """
 
     def __init__(
-        self, function: ir.Function, extra: Sequence[ir.Value] = (), *, detach: bool = False, typed: bool = True
+        self, function: ir.Function, extra: Sequence[ir.Value] = (), *, detach: bool = False, borrow: bool = False
     ) -> None:
         """
         Args:
             extra: values to give out after the function's own outputs.
             detach: leave large constants out of the message, as external data, and collect them in ``large``.
-            typed: declare the types of outputs.
+            borrow: make huge floating-point constants inputs.
 
         Raises:
             UnsupportedError: the function holds operators that ONNX does not have, or forms of different times.
         """
         self.names: dict[ir.Value, str] = {}
         self.large: dict[str, Array] = {}
+        self.huge: dict[str, Array] = {}
         self.ops: dict[str, ir.Op] = {}
-        self._detach = detach
+        self._detach, self._borrow = detach, borrow
         self._taken: set[str] = {a.name for a in function.inputs} | set(function.output_names)
         self._count = 0
         self._opsets = _opsets(function)
@@ -76,7 +80,7 @@ class Export:
                 node = graph.node.add(op_type="Identity", input=[source], output=[out], name=self._unique("identity"))
                 self.names.setdefault(value, node.output[0])
             self.output_names.append(out)
-            graph.output.append(_info(out, value.type) if typed else ValueInfoProto(name=out))
+            graph.output.append(_info(out, value.type))
         self._opsets.setdefault("", onnx.defs.onnx_opset_version())
         opsets = [onnx.OperatorSetIdProto(domain=d, version=v) for d, v in sorted(self._opsets.items())]
         self.model = ModelProto(ir_version=_IR_VERSION, producer_name="planish", graph=graph, opset_import=opsets)
@@ -101,7 +105,13 @@ class Export:
     def _body(self, block: ir.Block, graph: GraphProto) -> None:
         for op in block.ops:
             if op.defn.constant is not None and op.defn.dialect == "onnx":
-                graph.initializer.append(self._initializer(op))
+                array = op.attributes["value"]
+                if self._borrow and array.nbytes >= HUGE and array.dtype.kind == "f" and op.parent is None:
+                    name = self._name(op.results[0])
+                    self.huge[name] = array
+                    graph.input.append(_info(name, op.results[0].type))
+                else:
+                    graph.initializer.append(self._initializer(op))
             elif not op.defn.terminator:
                 graph.node.append(self._node(op))
 

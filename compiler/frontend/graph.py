@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,7 @@ from compiler.dialects.onnx_contents import Memo, as_array, computes_shapes, con
 from compiler.dialects.onnx_proto import ProtoError
 from compiler.dialects.onnx_versions import Ladder, ladder
 from compiler.errors import UserError
-from compiler.frontend.sort import CycleError, in_order
+from compiler.frontend.sort import CycleError, in_order, uses
 from compiler.frontend.weights import Weights
 
 Array = np.ndarray[Any, Any]
@@ -29,6 +30,14 @@ class Scope:
     values: dict[str, ir.Value] = field(default_factory=dict)
     #: What the file says of the types of values, which is used where inference falls short.
     declared: dict[str, TypeProto] = field(default_factory=dict)
+    graph: GraphProto = field(default_factory=GraphProto)
+
+    @functools.cached_property
+    def used(self) -> frozenset[str]:
+        """The names of the values that the graph's nodes use and its outputs are."""
+        names = {o.name for o in self.graph.output}
+        names.update(name for node in self.graph.node for name in uses(node))
+        return frozenset(names)
 
     def find(self, name: str) -> ir.Value | None:
         scope: Scope | None = self
@@ -100,6 +109,7 @@ class GraphImporter:
         Returns:
             The values of the graph's outputs, in order.
         """
+        scope.graph = graph
         for info in graph.value_info:
             scope.declared[info.name] = info.type
         for info in graph.output:
@@ -216,6 +226,14 @@ class GraphImporter:
             self._attribute(node, kind.first, a, attributes, regions)
         defn = kind.free
         if defn is None:
+            # A result that is there and not used must not keep the operator in its old form.
+            specs = kind.first.results
+            while (
+                1 < len(names) <= len(specs)
+                and specs[len(names) - 1].arity == "optional"
+                and names[-1] not in scope.used
+            ):
+                names.pop()
             dtypes = [v.type.dtype if v is not None and isinstance(v.type, ir.TensorType) else None for v in operands]
             defn = kind.ladder.newest(dtypes, attributes, len(names), [v is not None for v in operands])
             attributes = {**defn.defaults(), **attributes}

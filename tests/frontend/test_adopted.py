@@ -15,8 +15,8 @@ RNG = np.random.default_rng(3)
 X = RNG.standard_normal((1, 4, 9, 11), np.float32)
 W = RNG.standard_normal((4, 4, 3, 3), np.float32)
 B = RNG.standard_normal(4, np.float32)
-I = RNG.integers(-50, 50, (3, 4))
-J = np.where(I % 7 == 0, 3, I % 7 - 3)
+N = RNG.integers(-50, 50, (3, 4))
+J = np.where(N % 7 == 0, 3, N % 7 - 3)
 J[J == 0] = 2
 POOL = {"kernel_shape": [3, 3], "strides": [2, 2]}
 STEP = {"kernel_shape": [2, 3], "strides": [3, 4], "pads": [1, 1, 1, 2]}
@@ -38,9 +38,9 @@ CASES: list[tuple[str, int, list[Any], dict[str, Any], int]] = [
     *(("ConvTranspose", o, [X, W], {"auto_pad": p, "strides": [2, 2]}, 1)
       for o in (7, 11) for p in ("SAME_LOWER", "SAME_UPPER")),
     ("ConvTranspose", 7, [X, W], {"output_shape": [18, 22], "strides": [2, 2]}, 1),
-    ("Mod", 10, [I, J], {}, 1),
+    ("Mod", 10, [N, J], {}, 1),
     ("Mod", 10, [X, X[:, ::-1].copy()], {"fmod": 1}, 1),
-    ("Div", 7, [I, J], {}, 1),
+    ("Div", 7, [N, J], {}, 1),
     ("OneHot", 9, [np.array([1, -1, 7, 0]), ("d", np.array(4)), ("v", np.array([0.0, 1.0], np.float32))], {}, 1),
     ("DepthToSpace", 7, [X], {"blocksize": 2}, 1),
     ("DepthToSpace", 11, [X], {"blocksize": 2, "mode": "CRD"}, 1),

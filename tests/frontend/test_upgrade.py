@@ -22,7 +22,7 @@ GRID = RNG.uniform(-1, 1, (2, 6, 7, 2)).astype(np.float32)
 ROIS = np.array([[0, 0, 3, 3], [1, 1, 4, 3.5]], np.float32)
 SCALES = np.array([1, 1, 2, 1.5], np.float32)
 POSITIVE = np.abs(X) + np.float32(0.5)
-REDUCTIONS = "L1 L2 LogSum LogSumExp Max Mean Min Prod Sum SumSquare".split()
+REDUCTIONS = ["L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare"]
 
 # form, opset, operands, attributes, number of results
 CASES: list[tuple[str, int, list[Any], dict[str, Any], int]] = [
