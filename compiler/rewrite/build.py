@@ -49,6 +49,11 @@ class RuleBuilder:
         self._moved: list[tuple[Op, tuple[Block, ...]]] = []
         self.target = target
 
+    @property
+    def loc(self) -> Location:
+        """Where what is built comes from."""
+        return self._builder.loc
+
     def op(
         self,
         name: str,
