@@ -1,0 +1,453 @@
+"""Builders of lowering rules that deal with shapes: reshapes, slices, pads, transposes of any rank.
+
+Shapes are known at compile time for the most part; what is left open becomes -1, or is computed at run time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from compiler.ir import BOOL, TensorType, Value
+from compiler.rewrite.build import Bindings, RuleBuilder
+from compiler.rewrite.functions import Decline
+from rules.natives import axis_of, constant_ints, dtype_of, permuted, rank_of, shape_of
+
+Array = np.ndarray[Any, Any]
+
+#: The highest rank that Core ML's tensors have.
+MOST_AXES = 5
+
+_LAST = np.iinfo(np.int32).max
+
+
+def ints(values: Any) -> Array:
+    """A constant vector of 32-bit integers."""
+    return np.asarray(values, np.int32).reshape(-1)
+
+
+def dims_of(x: Value) -> tuple[int | str, ...]:
+    """The dimensions of ``x``, names included.
+
+    Raises:
+        Decline: the rank is not known.
+    """
+    if not isinstance(x.type, TensorType) or x.type.shape is None:
+        raise Decline("rank not known")
+    return x.type.shape
+
+
+def target_of(y: Value) -> Array | None:
+    """The shape of ``y`` as Reshape takes it, with -1 for one open dimension; None if more are open or it is empty."""
+    dims = dims_of(y)
+    if sum(not isinstance(d, int) for d in dims) > 1:
+        return None
+    if any(d == 0 for d in dims):
+        return None
+    return ints([d if isinstance(d, int) else -1 for d in dims])
+
+
+def to_shape(b: RuleBuilder, x: Value, shape: Array) -> Value:
+    """``x`` reshaped; a tensor without axes is made and taken apart by squeezing and expanding."""
+    if dims_of(x) == tuple(shape):
+        return x
+    if not shape.size:
+        out: Value = b.op("mil.squeeze", [x], {"axes": tuple(range(rank_of(x)))})
+        return out
+    if rank_of(x) == 0:
+        out = b.op("mil.expand_dims", [x], {"axes": tuple(range(shape.size))})
+        return out
+    out = b.op("mil.reshape", [x, shape])
+    return out
+
+
+def reshape(b: RuleBuilder, m: Bindings) -> Value:
+    target = target_of(m.y) if isinstance(m.y.type, TensorType) and m.y.type.shape is not None else None
+    if target is not None:
+        return to_shape(b, m.x, target)
+    given = constant_ints(m.s)
+    if given is None:
+        out: Value = b.op("mil.reshape", [m.x, m.s])
+        return out
+    if m.z and 0 in given:
+        raise Decline("Core ML has no empty tensors")
+    known = dims_of(m.x)
+    kept = [known[i] if d == 0 and isinstance(known[i], int) else d for i, d in enumerate(given)]
+    if 0 in kept and len(kept) != len(known):
+        raise Decline("Core ML takes over a dimension only between shapes of one rank")
+    out = b.op("mil.reshape", [m.x, ints(kept)])
+    return out
+
+
+def flatten(b: RuleBuilder, m: Bindings) -> Value:
+    target = target_of(m.y)
+    if target is not None:
+        return to_shape(b, m.x, target)
+    out: Value = b.op("mil.flatten2d", [m.x], {"axis": axis_of(m.a, rank_of(m.x) + 1)})
+    return out
+
+
+def squeeze(b: RuleBuilder, m: Bindings) -> Value:
+    rank = rank_of(m.x)
+    if m.a is None:
+        axes = tuple(i for i, d in enumerate(shape_of(m.x)) if d == 1)
+    else:
+        given = constant_ints(m.a)
+        if given is None:
+            raise Decline("axes not known at compile time")
+        axes = tuple(sorted(axis_of(a, rank) for a in given))
+    if not axes:
+        unchanged: Value = m.x
+        return unchanged
+    if rank > MOST_AXES and (target := target_of(m.y)) is not None:
+        return to_shape(b, m.x, target)
+    out: Value = b.op("mil.squeeze", [m.x], {"axes": axes})
+    return out
+
+
+def unsqueeze(b: RuleBuilder, m: Bindings) -> Value:
+    given = constant_ints(m.a) or ()
+    rank = rank_of(m.x) + len(given)
+    if rank > MOST_AXES and (target := target_of(m.y)) is not None:
+        return to_shape(b, m.x, target)
+    axes = tuple(sorted(axis_of(a, rank) for a in given))
+    out: Value = b.op("mil.expand_dims", [m.x], {"axes": axes}) if axes else m.x
+    return out
+
+
+# ---- transposes
+
+
+def transpose(b: RuleBuilder, m: Bindings) -> Value:
+    rank = rank_of(m.x)
+    perm = tuple(range(rank))[::-1] if m.p is None else tuple(p % rank for p in m.p) if rank else ()
+    if not permuted(perm):
+        unchanged: Value = m.x
+        return unchanged
+    if rank <= MOST_AXES:
+        out: Value = b.op("mil.transpose", [m.x], {"perm": perm})
+        return out
+    shape = shape_of(m.x)
+    return to_shape(b, permute(b, m.x, shape, perm), ints([shape[p] for p in perm]))
+
+
+def permute(b: RuleBuilder, x: Value, shape: tuple[int, ...], perm: tuple[int, ...]) -> Value:
+    """Permutes axes of a tensor of any rank; the result has the right order of elements, and some shape.
+
+    Axes that stay neighbours count as one. If more than five are left, one axis after the other is carried to its
+    place, which takes three axes at a time: those before, the one, and those it passes.
+    """
+    sizes, order = merged(shape, perm)
+    if len(sizes) <= MOST_AXES:
+        out: Value = to_shape(b, x, ints(sizes))
+        return b.op("mil.transpose", [out], {"perm": order}) if permuted(order) else out
+    axes = list(range(len(sizes)))
+    value = x
+    for i, wanted in enumerate(order):
+        at = axes.index(wanted)
+        if at == i:
+            continue
+        before, passed = _size(sizes, axes[:i]), _size(sizes, axes[i:at])
+        rest = _size(sizes, axes[at + 1 :])
+        value = to_shape(b, value, ints([before, passed, sizes[wanted], rest]))
+        value = b.op("mil.transpose", [value], {"perm": (0, 2, 1, 3)})
+        axes.insert(i, axes.pop(at))
+    return value
+
+
+def _size(sizes: list[int], axes: list[int]) -> int:
+    n = 1
+    for a in axes:
+        n *= sizes[a]
+    return n
+
+
+def merged(shape: tuple[int, ...], perm: tuple[int, ...]) -> tuple[list[int], tuple[int, ...]]:
+    """A smaller permutation that orders elements alike: axes of size 1 dropped, axes that stay neighbours merged."""
+    runs: list[list[int]] = []
+    kept = [p for p in perm if shape[p] != 1]
+    place = {a: i for i, a in enumerate(a for a in range(len(shape)) if shape[a] != 1)}
+    for p in kept:
+        if runs and place[runs[-1][-1]] + 1 == place[p]:
+            runs[-1].append(p)
+        else:
+            runs.append([p])
+    by_source = sorted(runs)
+    sizes = [_size(list(shape), run) for run in by_source]
+    return sizes, tuple(by_source.index(run) for run in runs)
+
+
+# ---- joining, splitting, repeating
+
+
+def concat(b: RuleBuilder, m: Bindings) -> Value:
+    """Empty tensors, of which Core ML has none, add nothing and are left out."""
+    axis = axis_of(m.a, rank_of(m.y))
+    xs = [x for x in m.xs if dims_of(x)[axis] != 0]
+    if not xs:
+        raise Decline("Core ML has no empty tensors")
+    out: Value = b.op("mil.concat", xs, {"axis": axis}) if len(xs) > 1 else xs[0]
+    return out
+
+
+def split(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
+    count = len(m.ys)
+    if count == 1:
+        return (m.x,)
+    axis = axis_of(m.a, rank_of(m.x))
+    sizes = constant_ints(m.s)
+    if sizes is None and m.s is not None:
+        raise Decline("sizes not known at compile time")
+    if sizes is None and all(isinstance(dims_of(y)[axis], int) for y in m.ys):
+        sizes = tuple(int(dims_of(y)[axis]) for y in m.ys)
+    if sizes is None:
+        raise Decline("sizes not known at compile time")
+    if 0 in sizes:
+        raise Decline("Core ML has no empty tensors")
+    if len(set(sizes)) == 1:
+        attributes: dict[str, Any] = {"axis": axis, "num_splits": count}
+    else:
+        attributes = {"axis": axis, "split_sizes": sizes}
+    return tuple(b.op("mil.split", [m.x], attributes, results=count, replaced=m.ys))
+
+
+def expand(b: RuleBuilder, m: Bindings) -> Value:
+    """Known shapes are tiled; unknown ones come from multiplying by ones of that shape."""
+    x: Value = m.x
+    target = dims_of(m.y)
+    have = (1,) * (len(target) - rank_of(x)) + tuple(dims_of(x))
+    if all(isinstance(t, int) and t > 0 and isinstance(d, int) for d, t in zip(have, target)):
+        reps = [int(t) // int(d) for d, t in zip(have, target)]
+        x = to_shape(b, x, ints(have))
+        tiled: Value = b.op("mil.tile", [x, ints(reps)]) if any(r != 1 for r in reps) else x
+        return tiled
+    dtype = dtype_of(x)
+    one = True if dtype is BOOL else np.ones((), dtype.numpy)[()]
+    ones = b.op("mil.fill", [m.s], {"value": one})
+    out: Value = b.op("mil.logical_and" if dtype is BOOL else "mil.mul", [x, ones])
+    return out
+
+
+def pad(b: RuleBuilder, m: Bindings) -> Value:
+    rank = rank_of(m.x)
+    amounts = constant_ints(m.p) or ()
+    axes = constant_ints(m.axes) if m.axes is not None else tuple(range(rank))
+    if axes is None:
+        raise Decline("axes not known at compile time")
+    n = len(axes)
+    before, after = [0] * rank, [0] * rank
+    for k, a in enumerate(axes):
+        before[axis_of(a, rank)] += amounts[k]
+        after[axis_of(a, rank)] += amounts[n + k]
+    x = _cut(b, m.x, before, after)
+    before, after = [max(v, 0) for v in before], [max(v, 0) for v in after]
+    if not any(before) and not any(after):
+        return x
+    padded = [i for i in range(rank) if before[i] or after[i]]
+    if m.mode == "constant":
+        return _pad_by_constant(b, m, x, before, after, padded)
+    native = {"reflect": "reflect", "edge": "replicate"}.get(m.mode)
+    if native is not None and dtype_of(x).is_float and rank <= MOST_AXES and min(padded) >= rank - 2:
+        pairs = [v for i in range(max(rank - 2, 0), rank) for v in (before[i], after[i])]
+        out: Value = b.op("mil.pad", [x, ints(pairs)], {"mode": native})
+        return out
+    return _pad_by_gathers(b, x, m.mode, before, after, padded)
+
+
+def _pad_by_constant(
+    b: RuleBuilder, m: Bindings, x: Value, before: list[int], after: list[int], padded: list[int]
+) -> Value:
+    dtype = dtype_of(x)
+    value = 0 if m.v is None else m.v.constant
+    if value is None:
+        raise Decline("what to pad with is not known at compile time")
+    scalar = np.asarray(value).reshape(-1)[0] if np.asarray(value).size else 0
+    if dtype.is_float:
+        pairs = [v for i in range(min(padded), len(before)) for v in (before[i], after[i])]
+        out: Value = b.op("mil.pad", [x, ints(pairs)], {"constant_val": float(scalar)})
+        return out
+    for axis in padded:
+        shape = list(shape_of(x))
+        parts: list[Any] = []
+        for amount in (before[axis], after[axis]):
+            shape[axis] = amount
+            parts.append(b.constant(np.full(shape, scalar, dtype.numpy), "mil") if amount else None)
+        x = b.op("mil.concat", [v for v in (parts[0], x, parts[1]) if v is not None], {"axis": axis})
+    return x
+
+
+def _pad_by_gathers(
+    b: RuleBuilder, x: Value, mode: str, before: list[int], after: list[int], padded: list[int]
+) -> Value:
+    kinds = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
+    if mode not in kinds or dtype_of(x) is BOOL:
+        raise Decline(f"no padding mode {mode}")
+    shape = shape_of(x)
+    for axis in padded:
+        places = np.pad(np.arange(shape[axis]), (before[axis], after[axis]), mode=kinds[mode])  # type: ignore[call-overload]
+        x = b.op("mil.gather", [x, ints(places)], {"axis": axis})
+    return x
+
+
+def _cut(b: RuleBuilder, x: Value, before: list[int], after: list[int]) -> Value:
+    """Negative amounts of padding take away."""
+    if all(v >= 0 for v in (*before, *after)):
+        return x
+    begin = [max(-v, 0) for v in before]
+    end = [d - max(-v, 0) for d, v in zip(shape_of(x), after)]
+    out: Value = b.op("mil.slice_by_index", [x, ints(begin), ints(end)])
+    return out
+
+
+# ---- slices
+
+
+def slice_by_constants(b: RuleBuilder, m: Bindings) -> Value:
+    """Bounds are brought into the tensor where its size is known, and become masks where they lie beyond any size."""
+    dims = dims_of(m.x)
+    rank = len(dims)
+    starts, ends = constant_ints(m.starts) or (), constant_ints(m.ends) or ()
+    axes = constant_ints(m.axes) or tuple(range(len(starts)))
+    steps = constant_ints(m.steps) or (1,) * len(starts)
+    begin, end, stride = [0] * rank, [0] * rank, [1] * rank
+    begin_mask, end_mask = [True] * rank, [True] * rank
+    for start, stop, axis, step in zip(starts, ends, axes, steps, strict=True):
+        i = axis_of(axis, rank)
+        size = dims[i]
+        stride[i] = max(min(step, _LAST), -_LAST)
+        if isinstance(size, int):
+            low, high, _ = slice(start, stop, step).indices(size)
+            if not range(low, high, step):
+                raise Decline("Core ML has no empty tensors")
+            begin[i], begin_mask[i] = low, low == (0 if step > 0 else size - 1)
+            end[i], end_mask[i] = max(high, 0), high == (size if step > 0 else -1)
+        else:
+            begin[i], begin_mask[i] = _bound(start, step > 0, first=True)
+            end[i], end_mask[i] = _bound(stop, step > 0, first=False)
+    if all(begin_mask) and all(end_mask) and all(s == 1 for s in stride):
+        unchanged: Value = m.x
+        return unchanged
+    for i, d in enumerate(dims):
+        if isinstance(d, int):
+            end[i] = end[i] if not end_mask[i] else d if stride[i] > 0 else 0
+    return _sliced(b, m.x, begin, end, stride, begin_mask, end_mask)
+
+
+def _sliced(
+    b: RuleBuilder, x: Value, begin: Any, end: Any, stride: list[int], begin_mask: list[bool], end_mask: list[bool]
+) -> Value:
+    attributes: dict[str, Any] = {}
+    if any(s != 1 for s in stride):
+        attributes["stride"] = tuple(stride)
+    if any(begin_mask):
+        attributes["begin_mask"] = tuple(begin_mask)
+    if any(end_mask):
+        attributes["end_mask"] = tuple(end_mask)
+    begin = begin if isinstance(begin, Value) else ints(begin)
+    end = end if isinstance(end, Value) else ints(end)
+    out: Value = b.op("mil.slice_by_index", [x, begin, end], attributes)
+    return out
+
+
+def _bound(value: int, forward: bool, first: bool) -> tuple[int, bool]:
+    """A bound of an axis of unknown size, and whether it lies beyond: then it is masked."""
+    if first:
+        beyond = value == 0 if forward else value >= _LAST or value == -1
+    else:
+        beyond = value >= _LAST if forward else value <= -_LAST
+    return (0 if beyond else max(min(value, _LAST), -_LAST)), beyond
+
+
+def slice_by_values(b: RuleBuilder, m: Bindings) -> Value:
+    """Bounds that are computed at run time, for the axes that are named; the others are masked."""
+    rank = rank_of(m.x)
+    count = shape_of(m.starts)[0]
+    axes = [axis_of(a, rank) for a in (constant_ints(m.axes) or range(count))]
+    steps = constant_ints(m.steps) or (1,) * count
+    stride = [1] * rank
+    for a, s in zip(axes, steps):
+        stride[a] = s
+    masked = [i not in axes for i in range(rank)]
+    begin = _placed(b, m.starts, axes, rank)
+    # An end beyond any tensor stands for its end, and is known at compile time if it is there.
+    fixed = constant_ints(m.ends)
+    end_mask = list(masked)
+    if fixed is not None:
+        for a, v in zip(axes, fixed):
+            end_mask[a] = v >= _LAST or v <= -_LAST
+        end = ints([0 if end_mask[i] else dict(zip(axes, fixed))[i] for i in range(rank)])
+    else:
+        end = _placed(b, m.ends, axes, rank)
+    return _sliced(b, m.x, begin, end, stride, masked, end_mask)
+
+
+def _placed(b: RuleBuilder, values: Value, axes: list[int], rank: int) -> Any:
+    """A vector with one element for each axis, from one for each of ``axes``; zero elsewhere."""
+    known = constant_ints(values)
+    if known is not None:
+        placed = [0] * rank
+        for a, v in zip(axes, known):
+            placed[a] = max(min(v, _LAST), -_LAST)
+        return ints(placed)
+    if axes == list(range(rank)):
+        return values
+    zero = ints([0])
+    whole = (
+        values
+        if len(axes) == 1
+        else b.op("mil.concat", [values, b.constant(zero.astype(np.int32), "mil")], {"axis": 0})
+    )
+    if len(axes) == 1:
+        parts = [values if i in axes else b.constant(zero, "mil") for i in range(rank)]
+        return b.op("mil.concat", parts, {"axis": 0})
+    return b.op("mil.gather", [whole, ints([axes.index(i) if i in axes else len(axes) for i in range(rank)])])
+
+
+def trilu(b: RuleBuilder, m: Bindings) -> Value:
+    k = 0 if m.k is None else int(np.asarray(m.k.constant).reshape(-1)[0])
+    dtype = dtype_of(m.x)
+    if m.u and k <= 0:
+        out: Value = b.op("mil.band_part", [m.x], {"lower": -k, "upper": -1})
+        return out
+    if not m.u and k >= 0:
+        out = b.op("mil.band_part", [m.x], {"lower": -1, "upper": k})
+        return out
+    rows, columns = shape_of(m.x)[-2:]
+    kept = np.triu(np.ones((rows, columns), bool), k) if m.u else np.tril(np.ones((rows, columns), bool), k)
+    out = b.op("mil.select", [kept, m.x, np.zeros((), dtype.numpy)])
+    return out
+
+
+# ---- tensors made of shapes and numbers
+
+
+def shape(b: RuleBuilder, m: Bindings) -> Value:
+    rank = rank_of(m.x)
+    start, stop, _ = slice(m.s, m.e).indices(rank)
+    if stop <= start:
+        raise Decline("Core ML has no empty tensors")
+    whole: Value = b.op("mil.shape", [m.x])
+    if (start, stop) == (0, rank):
+        return whole
+    out: Value = b.op("mil.slice_by_index", [whole, ints([start]), ints([stop])])
+    return out
+
+
+def constant_of_shape(b: RuleBuilder, m: Bindings) -> Value:
+    value = np.zeros(1, np.float32) if m.v is None else m.v
+    scalar = value.reshape(-1)[0]
+    known = constant_ints(m.s)
+    if known is not None and len(known) == 0:
+        single: Value = b.constant(value.reshape(()), "mil")
+        return single
+    if known is not None and 0 in known:
+        raise Decline("Core ML has no empty tensors")
+    out: Value = b.op("mil.fill", [m.s], {"value": scalar})
+    return out
+
+
+def eye_like(b: RuleBuilder, m: Bindings) -> Value:
+    rows, columns = shape_of(m.x)
+    eye: Value = b.constant(np.eye(rows, columns, k=m.k, dtype=dtype_of(m.y).numpy), "mil")
+    return eye
