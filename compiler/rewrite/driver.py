@@ -279,6 +279,9 @@ class _Run:
         for op in made:
             self.descent[op] = step
             self.push(op)
+            for region in op.regions:
+                for inner in region.walk():
+                    self.push(inner)
         gone = self.erase(matched)
         self.requeue(near)
         if self.stage.roots:
