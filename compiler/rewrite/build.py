@@ -54,6 +54,11 @@ class RuleBuilder:
         """Where what is built comes from."""
         return self._builder.loc
 
+    @property
+    def before(self) -> Op | None:
+        """The operator that everything is built before; None at the end of a block."""
+        return self._builder.before
+
     def op(
         self,
         name: str,
@@ -123,6 +128,18 @@ class RuleBuilder:
         merged = {**original.op.attributes, **(attributes or {})}
         return self.op(original.op.name, operands, merged, results, replaced, regions, named)
 
+    def region(self, give: Callable[[], Sequence[Any]], dialect: str) -> Block:
+        """A block of what ``give`` builds meanwhile, ended by the return of what it gives; it may use outer values.
+        Data that it gives becomes a constant of ``dialect``."""
+        outside, block = self._builder, Block()
+        self._builder = Builder(block, None, outside.loc)
+        try:
+            values = [v if isinstance(v, Value) else self.constant(_plain(v), dialect) for v in give()]
+            self.made.append(self._builder.ret(values))
+        finally:
+            self._builder = outside
+        return block
+
     def constant(self, value: Any, dialect: str) -> OpResult:
         """Makes a constant of ``dialect``."""
         result = self._builder.constant(value, dialect)
@@ -171,6 +188,12 @@ class RuleBuilder:
         for op in reversed(self.made):
             op.erase()
         self.made.clear()
+
+
+def _plain(x: Any) -> np.ndarray[Any, Any]:
+    """Data whose element type nothing fixes: numbers written in a rule are f32 and i64."""
+    array = np.asarray(x)
+    return array.astype(_preferred(array, isinstance(x, (np.ndarray, np.generic)), None).numpy)
 
 
 def _preferred(array: np.ndarray[Any, Any], typed: bool, allowed: frozenset[DType] | None) -> DType:

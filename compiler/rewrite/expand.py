@@ -55,7 +55,10 @@ class Expander:
                         given = replace(given, constraint=constraint)
                 return [given]
             case s.OpPattern(names, _, _, _, pos) if len(names) == 1 and names[0] in self.patterns:
-                return self.call(p, self.patterns[names[0]], bound, inside, pos)
+                made = self.call(p, self.patterns[names[0]], bound, inside, pos)
+                if not p.ordered:
+                    return made
+                return [replace(m, ordered=True) if isinstance(m, s.OpPattern) else m for m in made]
             case s.OpPattern():
                 return [
                     replace(p, args=args, attrs=tuple(self.rename_attr(a, bound) for a in p.attrs))

@@ -166,6 +166,22 @@ class ExpressionCompiler:
             exec(compile(source, f"<fn {fn.name}>", "exec"), self.globals)
         return name
 
+    def region(self, r: str | s.Region, scope: Mapping[str, Binding], dialect: str) -> str:
+        """Source of a region: one that the match has bound, or one that is built by a function of its own."""
+        if isinstance(r, str):
+            return local(r)
+        inner = dict(scope)
+        steps = []
+        for stmt in r.statements:
+            made = self.build(stmt.value, inner, len(stmt.targets))
+            held = f"_h{next(self.counter)}"
+            steps.append(f"({held} := {made})")
+            for i, t in enumerate(stmt.targets):
+                steps.append(f"({local(t.id)} := {held}{f'[{i}]' if len(stmt.targets) > 1 else ''})")
+                inner[t.id] = Binding("value")
+        given = ", ".join(local(t.id) for t in r.statements[-1].targets)
+        return f"B.region(lambda: ({', '.join(steps)}, ({given},))[-1], {dialect!r})"
+
     # ---- build mode
 
     def build(self, e: s.Arg, scope: Mapping[str, Binding], results: int | str = 1, root: str = "None") -> str:
@@ -214,7 +230,8 @@ class ExpressionCompiler:
             attrs.append(
                 f"**{local(a.id)}" if isinstance(a, s.AttrSpread) else f"{a.name!r}: {self.data(a.value, scope)}"
             )
-        regions = f"[{', '.join(local(r) for r in e.regions)}]" if e.regions else "()"
+        dialect = e.callee.partition(".")[0]
+        regions = f"[{', '.join(self.region(r, scope, dialect) for r in e.regions)}]" if e.regions else "()"
         callee = first if first else f"{e.callee!r}, "
         method = "B.clone" if first else "B.op"
         tail = f", {{{', '.join(named)}}}" if named else ", None"

@@ -12,13 +12,13 @@ so that it cannot disagree with the matcher.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from compiler.ir import DTYPES, UNKNOWN, DType, Op, OpDef, TensorType, Value, lookup
+from compiler.ir import DTYPES, UNKNOWN, Dim, DType, Op, OpDef, TensorType, Value, lookup
 from compiler.rewrite import syntax as s
 from compiler.rewrite.expressions import ExpressionCompiler, local
 from compiler.rewrite.functions import DTYPE_CLASSES, Decline, contains, same
@@ -112,6 +112,25 @@ def holds_list(value: Value, numbers: tuple[float, ...]) -> bool:
     return array is not None and array.shape == (len(numbers),) and bool((array == np.asarray(numbers)).all())
 
 
+def into(have: Sequence[Dim], want: Sequence[Dim]) -> bool:
+    """Whether dimensions, aligned at the last, broadcast to ``want`` without changing it."""
+    if len(have) > len(want):
+        return False
+    return all(h == 1 or same(h, w) for h, w in zip(have, want[len(want) - len(have) :]))
+
+
+def together(a: Sequence[Dim], b: Sequence[Dim]) -> tuple[Dim, ...] | None:
+    """What two shapes broadcast to; None if that is not surely anything."""
+    if len(a) < len(b):
+        a, b = b, a
+    out = list(a[: len(a) - len(b)])
+    for x, y in zip(a[len(a) - len(b) :], b):
+        if x != 1 and y != 1 and not same(x, y):
+            return None
+        out.append(x if y == 1 else y)
+    return tuple(out)
+
+
 def close(x: Any, number: float, tolerance: float) -> bool:
     """Whether an attribute is ``number`` to a relative tolerance."""
     return isinstance(x, (int, float)) and abs(x - number) <= tolerance * abs(number)
@@ -123,6 +142,8 @@ _HELPERS: dict[str, Any] = {
     "_holds": holds,
     "_holds_list": holds_list,
     "_close": close,
+    "_into": into,
+    "_together": together,
     "_same": same,
     "_in": contains,
     "_Decline": Decline,
@@ -145,6 +166,9 @@ class MatcherCompiler:
         self.depth = 1
         self.loops = 0
         self.late: list[Callable[[], None]] = []
+        self.broadcast: list[Callable[[], None]] = []
+        self.defaults: list[tuple[str, Any]] = []
+        self.grown: list[tuple[str, s.Pos]] = []
         self.bound: set[str] = set()
         self.produced: dict[str, str] = {}  # name of a result → local of its operator, once matched
         self.steps: list[Step] = []
@@ -199,6 +223,11 @@ class MatcherCompiler:
         pending, self.late = self.late, []
         for emit in pending:
             emit()
+        for emit in self.broadcast:
+            emit()
+        self.known_dims()
+        for name, value in self.defaults:
+            self.emit(f"if {local(name)} is None: {local(name)} = {value!r}")
         self.conditions()
         names = tuple(dict.fromkeys([*sorted(self.bound), *(b.id for b in v.let)]))
         values = ", ".join(local(n) for n in names)
@@ -310,7 +339,7 @@ class MatcherCompiler:
             self.bound.add(rest.id)
             if rest.constraint is not None:
                 self.late.append(lambda: self.variadic_constraint(rest))
-        swappable = set(placed) == {0, 1} and all(d.commutative for d in defns) and not optional
+        swappable = set(placed) == {0, 1} and all(d.commutative for d in defns) and not optional and not p.ordered
         if swappable and not _interchangeable(placed[0], placed[1]):
             if self.loops >= _MOST_LOOPS:
                 raise ValueError("more commutative operators in one rule than the matcher can nest")
@@ -324,8 +353,10 @@ class MatcherCompiler:
     def value(self, source: str, p: s.Pattern) -> None:
         """Emits the tests of one operand."""
         match p:
-            case s.ValuePattern(name, optional, constraint, pos):
+            case s.ValuePattern(name, optional, constraint, pos, default):
                 self.named_value(source, name, optional, constraint, pos)
+                if default is not None and name != "_":
+                    self.defaults.append((name, default))
             case s.OpPattern():
                 var = self.fresh("v")
                 self.emit(f"{var} = {source}")
@@ -525,18 +556,28 @@ class MatcherCompiler:
         for i, d in enumerate(c.dims):
             if d.rest:
                 end = n - 1 - i
-                self.bind_dim(f"{shape}[{i}:{f'len({shape}) - {end}' if end else ''}]", str(d.value), d.pos)
+                source = f"{shape}[{i}:{f'len({shape}) - {end}' if end else ''}]"
+                if d.broadcast:
+                    self.broadcast.append(lambda d=d, of=source: self.broadcast_dims(of, d))  # type: ignore[misc]
+                else:
+                    self.bind_dim(source, str(d.value), d.pos)
             else:
                 at = i if rest is None or i < rest else i - n
-                self.dim(f"{shape}[{at}]", d)
+                if d.broadcast:
+                    self.broadcast.append(lambda d=d, of=f"{shape}[{at}],": self.broadcast_dims(of, d))  # type: ignore[misc]
+                else:
+                    self.dim(f"{shape}[{at}]", d)
 
     def optional_dims(self, var: str, shape: str, c: s.Constraint) -> None:
         tests = [f"{shape} is not None and len({shape}) == {len(c.dims or ())}"]
         for i, d in enumerate(c.dims or ()):
             if isinstance(d.value, int):
                 tests.append(f"{shape}[{i}] == {d.value}")
+            elif d.rest:
+                raise ValueError(f"the shape of an optional operand is given in full, without *{d.value}")
             elif d.value in self.bound:
-                tests.append(f"{shape}[{i}] == {local(d.value)} != {UNKNOWN!r}")
+                one = f"{shape}[{i}] == 1 or " if d.broadcast else ""
+                tests.append(f"({one}{shape}[{i}] == {local(d.value)} != {UNKNOWN!r})")
             elif d.value != "_":
                 raise ValueError(f"dimension '{d.value}' of an optional operand must also occur in another operand")
         self.check(f"{var} is None or ({' and '.join(tests)})", c.pos, "shape")
@@ -566,10 +607,40 @@ class MatcherCompiler:
         self.emit(f"{local(name)} = {source}")
         self.bound.add(name)
         if name in self.computed_dims():
-            known = f"type({local(name)}) is _int"
-            if self.variant.bindings[name].kind == "dims":
-                known = f"all(type(d) is _int for d in {local(name)})"
-            self.check(known, pos, f"dimension '{name}' is known")
+            self.known(name, pos)
+
+    def known(self, name: str, pos: s.Pos) -> None:
+        known = f"type({local(name)}) is _int"
+        if self.variant.bindings[name].kind == "dims":
+            known = f"all(type(d) is _int for d in {local(name)})"
+        self.check(known, pos, f"dimension '{name}' is known")
+
+    def broadcast_dims(self, source: str, d: s.Dim) -> None:
+        """Emits the test that dimensions broadcast to those that a name stands for.
+
+        A name that some constraint also has without ``~`` is what that says. One that only has ``~`` stands for what
+        its occurrences broadcast to together, so that it grows with each.
+        """
+        name, at = str(d.value), "" if d.rest else "[0]"
+        held = local(name) if d.rest else f"({local(name)},)"
+        if name not in self.bound:
+            self.emit(f"{local(name)} = ({source}){at}")
+            self.bound.add(name)
+            self.grown.append((name, d.pos))
+        elif all(name != n for n, _ in self.grown):
+            self.check(f"_into({source if d.rest else f'({source})'}, {held})", d.pos, f"broadcasts to '{name}'")
+        else:
+            both = self.fresh("b")
+            self.emit(f"{both} = _together({held}, {source if d.rest else f'({source})'})")
+            self.check(f"{both} is not None", d.pos, f"broadcasts with '{name}'")
+            self.emit(f"{local(name)} = {both}{at}")
+
+    def known_dims(self) -> None:
+        """Emits: what grew by broadcasting is a number where expressions compute with it."""
+        computed = self.computed_dims()
+        for name, pos in self.grown:
+            if name in computed:
+                self.known(name, pos)
 
     def computed_dims(self) -> set[str]:
         """Dimensions that expressions compute with: they must be numbers. The others only have to agree."""
@@ -604,7 +675,8 @@ def anchor_keys(v: Variant) -> tuple[dict[str, tuple[frozenset[str] | None, ...]
         needs.append(frozenset(inner.names) if isinstance(inner, s.OpPattern) else None)
     while needs and needs[-1] is None:
         needs.pop()
-    return {n: tuple(needs) for n in p.names}, frozenset(n for n in p.names if lookup(n).commutative)
+    swappable = frozenset(n for n in p.names if lookup(n).commutative and not p.ordered)
+    return {n: tuple(needs) for n in p.names}, swappable
 
 
 def _finite(value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, cast
 
 from lark import Lark, Token, Tree
@@ -292,13 +293,18 @@ class _Reader:
             return self.pattern(t)
         if t.data == "value_pattern":
             optional = any(isinstance(c, Token) and c.type == "OPTIONAL" for c in t.children)
-            return s.ValuePattern(str(t.children[0]), optional, self.optional_constraint(t), pos)
+            default = _find(t, "operand_default")
+            absent = self.const(_trees(default)[0]) if default is not None else None
+            constraint = self.optional_constraint(t)
+            return s.ValuePattern(str(t.children[0]), optional or default is not None, constraint, pos, absent)
         if t.data == "literal_pattern":
             value = next(number(c) for c in t.children if isinstance(c, Token) and c.type == "SIGNED")
             return s.LiteralPattern(value, self.tolerance(t), pos)
         if t.data == "list_pattern":
             return s.ListPattern(tuple(number(str(c)) for c in t.children), pos)
         regions = _find(t, "regions")
+        if _is_ordered(t):
+            return self.ordered(t)
         return s.OpPattern(
             names=tuple(str(c) for c in _child(t, "op_names").children),
             args=tuple(self.operand(c) for c in _trees(t) if c.data in ("pattern", "named_arg", "variadic")),
@@ -306,6 +312,15 @@ class _Reader:
             regions=tuple(str(c) for c in regions.children) if regions is not None else (),
             pos=pos,
         )
+
+    def ordered(self, t: Tree[Token]) -> s.Pattern:
+        inner = self.pattern(_child(t, "pattern"))
+        choices = inner.choices if isinstance(inner, s.Alternatives) else (inner,)
+        if not all(isinstance(c, s.OpPattern) for c in choices):
+            self.error(_pos(t), "ordered(…) takes an operator, as in ordered(Add(x, k))")
+            return inner
+        fixed = tuple(replace(cast("s.OpPattern", c), ordered=True) for c in choices)
+        return fixed[0] if len(fixed) == 1 else s.Alternatives(fixed, _pos(t))
 
     def tolerance(self, t: Tree[Token]) -> float | None:
         tokens = [c for c in t.children if isinstance(c, Token)]
@@ -338,7 +353,9 @@ class _Reader:
     @staticmethod
     def dim(t: Tree[Token]) -> s.Dim:
         text = str(t.children[-1])
-        return s.Dim(int(text) if t.data == "dim_size" else text, t.data == "dim_rest", _pos(t))
+        kind = str(t.data)
+        value = int(text) if kind == "dim_size" else text
+        return s.Dim(value, kind.startswith("dim_rest"), _pos(t), kind.endswith("into"))
 
     def attr_patterns(self, t: Tree[Token] | None) -> tuple[s.AttrPattern | s.AttrSpread, ...]:
         out: list[s.AttrPattern | s.AttrSpread] = []
@@ -400,14 +417,22 @@ class _Reader:
             case "list":
                 return s.ListExpr(tuple(self.arg(c) for c in _trees(t)), pos)
             case _:
-                attrs, regions = _find(t, "attrs"), _find(t, "regions")
+                attrs, regions = _find(t, "attrs"), _find(t, "given_regions")
                 return s.Call(
                     callee=str(t.children[0]),
-                    args=tuple(self.arg(c) for c in _trees(t) if c.data not in ("attrs", "regions")),
+                    args=tuple(self.arg(c) for c in _trees(t) if c.data not in ("attrs", "given_regions")),
                     attrs=tuple(self.attr(a) for a in _trees(attrs)) if attrs is not None else None,
-                    regions=tuple(str(c) for c in regions.children) if regions is not None else (),
+                    regions=tuple(self.region(c) for c in _trees(regions)) if regions is not None else (),
                     pos=pos,
                 )
+
+    def region(self, t: Tree[Token]) -> str | s.Region:
+        if t.data == "region_name":
+            return str(t.children[0])
+        statements = self.build(t)
+        if not statements:
+            self.error(_pos(t), "an empty region gives nothing; its last statement names what leaves it")
+        return s.Region(statements, _pos(t))
 
     def subscript(self, t: Tree[Token]) -> s.Expr | s.Slice:
         if t.data == "expr":
@@ -475,6 +500,13 @@ class _Climber:
         if item == "-" and isinstance(inner, s.Literal) and not isinstance(inner.value, str):
             return s.Literal(-inner.value, _span(_pos(item), inner.pos))
         return s.Unary(str(item), inner, _span(_pos(item), inner.pos))
+
+
+def _is_ordered(t: Tree[Token]) -> bool:
+    """Whether an operator pattern is the wrapper ``ordered(…)``."""
+    inner = [c for c in _trees(t) if c.data not in ("op_names",)]
+    names = _child(t, "op_names").children
+    return len(names) == 1 and names[0] == "ordered" and len(inner) == 1 and inner[0].data == "pattern"
 
 
 def _span(a: s.Pos, b: s.Pos) -> s.Pos:

@@ -292,6 +292,8 @@ class Resolver:
             self.bind(name, Binding("dtype"), c.pos)
         rests = 0
         for d in c.dims or ():
+            if d.broadcast and d.value == "_":
+                self.report(d.pos, "'~_' says nothing; write '_' for any dimension")
             if d.rest:
                 rests += 1
                 self.bind(str(d.value), Binding("dims"), d.pos)
@@ -454,10 +456,7 @@ class Resolver:
 
     def operator(self, e: s.Call, scope: Mapping[str, Binding], building: bool, defn: OpDef | None) -> s.Expr:
         args = tuple(self.arg(a, scope, building) for a in e.args)
-        for r in e.regions:
-            if r not in scope:
-                self.report(e.pos, f"region '{r}' is not bound")
-            self.used.add(r)
+        regions = tuple(self.region(r, e.pos, scope, building) for r in e.regions)
         attrs: list[s.AttrValue | s.AttrSpread] = []
         for a in e.attrs or ():
             if isinstance(a, s.AttrSpread):
@@ -472,7 +471,23 @@ class Resolver:
                 attrs.append(replace(a, value=self.expr(a.value, scope)))
         if defn is not None:
             self.operator_arity(e, args, defn)
-        return replace(e, args=args, attrs=tuple(attrs) if e.attrs is not None else None)
+        return replace(e, args=args, attrs=tuple(attrs) if e.attrs is not None else None, regions=regions)
+
+    def region(self, r: str | s.Region, pos: s.Pos, scope: Mapping[str, Binding], building: bool) -> str | s.Region:
+        if isinstance(r, str):
+            if r not in scope:
+                self.report(pos, f"region '{r}' is not bound{suggest(r, scope)}", code="unbound")
+            self.used.add(r)
+            return r
+        inner = dict(scope)
+        statements = []
+        for stmt in r.statements:
+            statements.append(replace(stmt, value=self.expr(stmt.value, inner, building)))
+            for t in stmt.targets:
+                if t.id in inner:
+                    self.report(t.pos, f"'{t.id}' is already bound outside the region; choose another name")
+                inner[t.id] = Binding("value")
+        return replace(r, statements=tuple(statements))
 
     def operator_arity(self, e: s.Call, args: tuple[s.Arg, ...], defn: OpDef) -> None:
         for a in args:

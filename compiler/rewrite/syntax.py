@@ -146,7 +146,15 @@ class Call:
     callee: str
     args: tuple[Arg, ...]
     attrs: tuple[AttrValue | AttrSpread, ...] | None
-    regions: tuple[str, ...]
+    regions: tuple[str | Region, ...]
+    pos: Pos
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """``{ a = …  b = … }`` behind ``with``: a region written out; the last statement's results leave it."""
+
+    statements: tuple[BuildStmt, ...]
     pos: Pos
 
 
@@ -159,11 +167,15 @@ Arg = Expr | Spread | Optional | Keyword
 
 @dataclass(frozen=True, slots=True)
 class Dim:
-    """A dimension in a type constraint: a size, a name that unifies, ``_``, or (``rest``) any number of dimensions."""
+    """A dimension in a type constraint: a size, a name that unifies, ``_``, or (``rest``) any number of dimensions.
+
+    ``broadcast`` (``~N``, ``*~S``): it need not be that size or shape, only broadcast to it.
+    """
 
     value: int | str
     rest: bool
     pos: Pos
+    broadcast: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +190,16 @@ class Constraint:
 
 @dataclass(frozen=True, slots=True)
 class ValuePattern:
-    """A value by name; ``_`` is any. The same name twice is the same value."""
+    """A value by name; ``_`` is any. The same name twice is the same value.
+
+    ``default`` (``b ?? 0``): the data that the name stands for where the optional operand is absent.
+    """
 
     id: str
     optional: bool
     constraint: Constraint | None
     pos: Pos
+    default: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,13 +258,17 @@ class AttrPattern:
 
 @dataclass(frozen=True, slots=True)
 class OpPattern:
-    """An operator with its operands. Attributes that are not mentioned must have their default value."""
+    """An operator with its operands. Attributes that are not mentioned must have their default value.
+
+    ``ordered``: the operands come in this order, although the operator is commutative.
+    """
 
     names: tuple[str, ...]
     args: tuple[Pattern | NamedOperand | VariadicPattern, ...]
     attrs: tuple[AttrPattern | AttrSpread, ...]
     regions: tuple[str, ...]
     pos: Pos
+    ordered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
