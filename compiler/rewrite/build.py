@@ -329,6 +329,18 @@ def _all(made: Any) -> tuple[Any, ...]:
     return tuple(made) if isinstance(made, (tuple, list)) else (made,)
 
 
+def _adopting(b: RuleBuilder, value: Value, old: Value) -> Value:
+    """``value`` with the width of ``old``'s elements, if it was made just now in a dialect whose results adopt types."""
+    op = value.op
+    if op is None or op.defn.constant or op not in b.made or not get_dialect(op.defn.dialect).adopts_types:
+        return value
+    if isinstance(value.type, TensorType) and isinstance(old.type, TensorType):
+        have, want = value.type.dtype, old.type.dtype
+        if (have.is_integer and want.is_integer) or (have.is_float and want.is_float):
+            value.type = value.type.with_dtype(want)
+    return value
+
+
 def _python_build(
     function: Callable[..., Any], targets: Sequence[str], names: Sequence[str], every: Collection[str] = ()
 ) -> Build:
@@ -343,6 +355,6 @@ def _python_build(
             olds.extend(getattr(bound, t) if t in every else [getattr(bound, t)])
         if len(values) != len(olds):
             raise InferenceError(f"the builder gave {len(values)} values, the rule names {len(olds)} results")
-        return [(old, b.value(v, old)) for old, v in zip(olds, values)]
+        return [(old, _adopting(b, b.value(v, old), old)) for old, v in zip(olds, values)]
 
     return build
