@@ -55,7 +55,10 @@ def _dim_from_proto(dim: Any) -> ir.Dim:
     if kind == "dim_value":
         value: int = dim.dim_value
         return value if value >= 0 else ir.UNKNOWN  # some exporters write -1 for "unknown"
-    return (dim.dim_param or ir.UNKNOWN) if kind == "dim_param" else ir.UNKNOWN
+    name: str = dim.dim_param if kind == "dim_param" else ""
+    if type(name) is not str:
+        raise ProtoError("has a dimension whose name is not UTF-8")
+    return name or ir.UNKNOWN
 
 
 def type_from_proto(proto: TypeProto, rename: Callable[[str], ir.Dim] | None = None) -> ir.Type | None:

@@ -90,6 +90,8 @@ def _never_stops(condition: ir.Value | None, body: ir.Block, going_on: ir.Value)
     def always(value: ir.Value | None) -> bool:
         return value is None or (value.constant is not None and bool(value.constant.all()))
 
+    while going_on.op is not None and going_on.op.name == "onnx.Identity" and going_on.op.operands[0] is not None:
+        going_on = going_on.op.operands[0]
     return always(condition) and (going_on is body.arguments[1] or always(going_on))
 
 

@@ -93,6 +93,11 @@ class GraphImporter:
     def error(self, text: str, remedy: str | None = None) -> UserError:
         return UserError(f"{self._source}: {text}", remedy)
 
+    def _check_text(self, name: object) -> None:
+        """Raises UserError for what protobuf hands out as bytes, as it is not UTF-8."""
+        if type(name) is not str:
+            raise self.error(f"the name {name!r} in it is not UTF-8")
+
     def type_of(self, proto: TypeProto, what: str) -> ir.Type | None:
         """The type that a message declares for ``what``; None where it says nothing."""
         try:
@@ -125,6 +130,7 @@ class GraphImporter:
         out = []
         for info in graph.output:
             value = scope.find(info.name)
+            self._check_text(info.name)
             if value is None:
                 raise self.error(f"nothing produces the output '{info.name}'")
             out.append(value)
@@ -153,6 +159,7 @@ class GraphImporter:
         return value
 
     def _define(self, name: str, value: ir.Value, scope: Scope) -> None:
+        self._check_text(name)
         if name in scope.values:
             raise self.error(f"the name '{name}' stands for two values", "give each value a name of its own")
         scope.values[name] = value
@@ -170,6 +177,8 @@ class GraphImporter:
         return kind
 
     def _ladder(self, node: NodeProto) -> Ladder:
+        self._check_text(node.domain)
+        self._check_text(node.op_type)
         domain = "" if node.domain == "ai.onnx" else node.domain
         where = f"node {_label(node)} uses {domain or 'ai.onnx'}.{node.op_type}"
         dialect = onnx_schema.DIALECT_OF_DOMAIN.get(domain)
@@ -241,6 +250,7 @@ class GraphImporter:
             # Before version 18, equal parts were as many as there are outputs; since then their number is said.
             attributes.setdefault("num_outputs", len(names))
         self._check(node, defn, operands, attributes, regions, len(names))
+        self._check_text(node.name)
         loc = ir.Location((node.name or next(filter(None, names), node.op_type),))
         if defn.regions:
             op = self._with_regions(node, defn, operands, attributes, regions, scope, loc)
@@ -290,7 +300,7 @@ class GraphImporter:
             return
         spec = defn.attributes.get(a.name)
         if spec is None:
-            near = ir.suggest(a.name, defn.attributes)
+            near = ir.suggest(str(a.name), defn.attributes)
             raise self.error(f"node {_label(node)}: {node.op_type} has no attribute '{a.name}'{near}")
         try:
             value = onnx_proto.attribute_from_proto(a, spec.kind, self._weights.read)

@@ -52,6 +52,8 @@ def load(
     model, name, weights, digest = _read(source)
     opsets = _opsets(model, name)
     model = _inlined(model, name)
+    if not all(isinstance(s, str) for s in _texts(model)):
+        raise UserError(f"{name} is damaged: it holds text that is not UTF-8", "export or download the model again")
     initialized = {t.name for t in model.graph.initializer} | {t.values.name for t in model.graph.sparse_initializer}
     inputs = [i for i in model.graph.input if i.name not in initialized]
     types = _input_types(inputs, name)
@@ -148,6 +150,13 @@ def _inlined(model: ModelProto, name: str) -> ModelProto:
         raise UserError(f"{name}: its local functions cannot be inlined: {reason}") from None
 
 
+def _texts(model: ModelProto) -> list[object]:
+    """What the message says of itself, which protobuf hands out as bytes where it is not UTF-8."""
+    pairs = [text for p in model.metadata_props for text in (p.key, p.value)]
+    domains = [o.domain for o in model.opset_import]
+    return [model.producer_name, model.producer_version, model.graph.name, *domains, *pairs]
+
+
 def _input_types(inputs: list[onnx.ValueInfoProto], name: str) -> dict[str, ir.Type]:
     from compiler.dialects.onnx_proto import ProtoError, type_from_proto
 
@@ -157,6 +166,8 @@ def _input_types(inputs: list[onnx.ValueInfoProto], name: str) -> dict[str, ir.T
             type_ = type_from_proto(info.type)
         except ProtoError as e:
             raise UserError(f"{name}: the input '{info.name}' {e}") from None
+        if not isinstance(info.name, str):
+            raise UserError(f"{name}: the name of an input, {info.name!r}, is not UTF-8")
         if type_ is None:
             raise UserError(f"{name}: the input '{info.name}' has no type", "export the model again")
         if info.name in types:
