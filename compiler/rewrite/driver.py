@@ -321,16 +321,20 @@ class _Run:
         """Queues the operators whose patterns may reach ``values``."""
         front = list(values)
         seen: set[Op] = set()
-        for _ in range(self.stage.depth):
+        below, between = self.stage.below, self.stage.between
+        level = 0
+        while front:
+            level += 1
             following: list[Value] = []
             for v in front:
-                for user in v.users:
+                for user in v._uses:
                     if user not in seen:
                         seen.add(user)
-                        self.push(user)
-                        following.extend(user.results)
-            if not following:
-                return
+                        name = user.defn.name
+                        if below.get(name, 0) >= level:
+                            self.push(user)
+                        if between.get(name, 0) >= level:
+                            following.extend(user.results)
             front = following
 
     def endless(self, step: _Descent) -> str:

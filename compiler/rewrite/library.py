@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import heapq
 import importlib
 import pickle
 import sys
@@ -96,6 +97,8 @@ class Stage:
     Attributes:
         rules: in the order in which they are tried on an operator.
         depth: the longest chain of operators that a pattern looks at.
+        below: for operators that start a rule, how many levels below it the patterns look.
+        between: the same for operators inside patterns, from where they stand.
         roots: operators that start a rule with several roots.
     """
 
@@ -103,7 +106,11 @@ class Stage:
         self.name = name
         self.entries = tuple(entries)
         self.rules = tuple(dict.fromkeys(e.rule.name for e in entries))
-        self.depth = max((_depth(e.variant) for e in entries), default=1)
+        self.below: dict[str, int] = {}
+        self.between: dict[str, int] = {}
+        for e in entries:
+            _measure(e.variant, self.below, self.between)
+        self.depth = max(self.below.values(), default=1)
         by_name: dict[str, list[Entry]] = {}
         self.roots: set[str] = set()
         for e in entries:
@@ -129,19 +136,24 @@ class Stage:
         return op.defn.name in self._slots
 
 
-def _depth(v: Variant) -> int:
+def _measure(v: Variant, below: dict[str, int], between: dict[str, int]) -> None:
+    """Enters how many levels the operators of a variant's patterns look down, its roots' into ``below``."""
     named = {t.id: stmt.pattern for stmt in v.statements for t in stmt.targets}
 
-    def of(p: Any, seen: int) -> int:
+    def of(p: Any, seen: int, into: dict[str, int]) -> int:
         if isinstance(p, s.ValuePattern) and p.id in named and seen < len(named):
-            return of(named[p.id], seen + 1)
+            return of(named[p.id], seen + 1, into)
         if isinstance(p, s.NamedOperand):
-            return of(p.pattern, seen)
+            return of(p.pattern, seen, into)
         if isinstance(p, s.OpPattern):
-            return 1 + max((of(a, seen) for a in p.args), default=0)
+            levels = 1 + max((of(a, seen, between) for a in p.args), default=0)
+            for name in p.names:
+                into[name] = max(into.get(name, 0), levels)
+            return levels
         return 0
 
-    return max(of(v.statements[i].pattern, 0) for i in v.anchors)
+    for i in v.anchors:
+        of(v.statements[i].pattern, 0, below)
 
 
 class Library:
@@ -288,25 +300,33 @@ def _ordered(rules: Sequence[s.Rule], findings: list[Diagnostic]) -> list[s.Rule
     by_name = {r.name: r for r in ranked}
     if not any(r.before or r.after for r in ranked):
         return ranked
-    import networkx as nx  # 0.1 s, which few stages need
-
-    graph = nx.DiGraph()
-    graph.add_nodes_from(by_name)
-    for r in ranked:
-        for other in r.before:
-            if other in by_name:
-                graph.add_edge(r.name, other)
-        for other in r.after:
-            if other in by_name:
-                graph.add_edge(other, r.name)
     position = {r.name: i for i, r in enumerate(ranked)}
-    try:
-        return [by_name[n] for n in nx.lexicographical_topological_sort(graph, key=position.__getitem__)]
-    except nx.NetworkXUnfeasible:
-        cycle = " → ".join(a for a, _ in nx.find_cycle(graph))
-        rule = by_name[nx.find_cycle(graph)[0][0]]
-        findings.append(Diagnostic(rule.file, rule.name_pos, f"'before' and 'after' contradict each other: {cycle}"))
+    edges = {(r.name, other) for r in ranked for other in r.before if other in by_name}
+    edges |= {(other, r.name) for r in ranked for other in r.after if other in by_name}
+    following: dict[str, list[str]] = {n: [] for n in by_name}
+    waits = dict.fromkeys(by_name, 0)
+    for first, second in edges:
+        following[first].append(second)
+        waits[second] += 1
+    ready = [position[n] for n, count in waits.items() if not count]
+    heapq.heapify(ready)
+    out: list[s.Rule] = []
+    while ready:
+        rule = ranked[heapq.heappop(ready)]
+        out.append(rule)
+        for name in following[rule.name]:
+            waits[name] -= 1
+            if not waits[name]:
+                heapq.heappush(ready, position[name])
+    if len(out) < len(ranked):
+        import networkx as nx  # importing it takes 0.1 s
+
+        cycle = [a for a, _ in nx.find_cycle(nx.DiGraph(sorted(edges)))]
+        rule = by_name[cycle[0]]
+        message = f"'before' and 'after' contradict each other: {' → '.join(cycle)}"
+        findings.append(Diagnostic(rule.file, rule.name_pos, message))
         return ranked
+    return out
 
 
 # ---- loading
