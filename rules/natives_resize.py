@@ -72,6 +72,13 @@ def _nearest(at: Array, mode: str) -> Array:
     raise Decline(f"the nearest is found by {mode}")
 
 
+def _refuse_ties(at: Array, mode: str) -> None:
+    """Declines where a rounding error of the position, which depends on how it is computed, decides on the input."""
+    slack = np.float32(1e-4)
+    if not np.array_equal(_nearest(at - slack, mode), _nearest(at + slack, mode)):
+        raise Decline("a position lies between two inputs")
+
+
 def _cubic(x: Array, a: float) -> Array:
     """Keys' kernel at distance ``x``."""
     x = np.abs(x)
@@ -91,6 +98,8 @@ def onnx_matrix(inputs: int, outputs: int, scale: float, roi: tuple[float, float
     rows = np.arange(outputs)
     mode = r["mode"]
     if mode == "nearest":
+        if r["coordinate_transformation_mode"] == "half_pixel_symmetric":
+            _refuse_ties(at, r["nearest_mode"])
         matrix[rows, np.clip(_nearest(at, r["nearest_mode"]), 0, inputs - 1).astype(np.int64)] = 1.0
         return matrix
     if mode not in ("linear", "cubic"):
@@ -123,21 +132,24 @@ def _linear(inputs: int, at: Array) -> Array:
 
 
 def _antialiased(inputs: int, outputs: int, scale: float, at: Array, r: Mapping[str, Any]) -> Array:
-    """A kernel stretched by the factor of reduction, cut off at the borders and normalized."""
+    """A kernel stretched by the factor of reduction and normalized.
+
+    What it takes from outside is what lies at the border, or nothing with ``exclude_outside``.
+    """
     stretch = max(1.0, 1.0 / scale)
     support = (1.0 if r["mode"] == "linear" else 2.0) * stretch
-    centers = at + 0.5
     matrix = np.zeros((outputs, inputs))
-    for i, center in enumerate(centers):
-        first = max(int(math.floor(center - support + 0.5)), 0)
-        last = min(int(math.floor(center + support + 0.5)), inputs)
+    for i, center in enumerate(at + 0.5):
+        first, last = math.floor(center - support + 0.5), math.floor(center + support + 0.5)
+        if r["exclude_outside"]:
+            first, last = max(first, 0), min(last, inputs)
         index = np.arange(first, last)
         distance = (index - center + 0.5) / stretch
         if r["mode"] == "linear":
             weight = np.maximum(0.0, 1.0 - np.abs(distance))
         else:
             weight = _cubic(distance, r["cubic_coeff_a"])
-        matrix[i, first:last] = weight / weight.sum()
+        np.add.at(matrix[i], np.clip(index, 0, inputs - 1), weight / weight.sum())
     return matrix
 
 
@@ -230,6 +242,10 @@ def linear_matrix(inputs: int, outputs: int, mode: str) -> Array:
     return _linear(inputs, sampled(inputs, outputs, mode))
 
 
+def _is_identity(matrix: Array) -> bool:
+    return matrix.shape[0] == matrix.shape[1] and np.array_equal(matrix, np.eye(len(matrix)))
+
+
 def _repeats(matrix: Array) -> int | None:
     """How often each input stands in a row, if the matrix does nothing but repeat."""
     factor, rest = divmod(matrix.shape[0], matrix.shape[1])
@@ -256,7 +272,7 @@ def apply_matrices(b: RuleBuilder, x: Value, matrices: Mapping[int, Array], near
     """``x`` combined along each axis by a matrix, outputs × inputs, with mil operators."""
     assert isinstance(x.type, TensorType)
     rank = len(x.type.static_shape)
-    left = {a: m for a, m in matrices.items() if not np.array_equal(m, np.eye(*m.shape))}
+    left = {a: m for a, m in matrices.items() if not _is_identity(m)}
     height, width = rank - 2, rank - 1
     if left and rank >= 3 and set(left) <= {height, width} and x.type.dtype.is_float:
         pair = [left.get(a, np.eye(x.type.static_shape[a])) for a in (height, width)]
@@ -345,15 +361,13 @@ def _multiplied(b: RuleBuilder, x: Value, matrices: Mapping[int, Array]) -> Valu
     rank = x.type.rank
     assert rank is not None
     for axis, matrix in sorted(matrices.items()):
-        if np.array_equal(matrix, np.eye(*matrix.shape)):
+        if _is_identity(matrix):
             continue
         perm = list(range(rank))
         perm[axis], perm[-1] = rank - 1, axis
         turned = x if axis == rank - 1 else b.op("onnx.Transpose", [x], {"perm": perm})
         product = b.op("onnx.MatMul", [turned, np.ascontiguousarray(matrix.T).astype(dtype)])
         x = product if axis == rank - 1 else b.op("onnx.Transpose", [product], {"perm": perm})
-    if not matrices:
-        x = b.op("onnx.Identity", [x])
     return x
 
 

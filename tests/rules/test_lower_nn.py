@@ -160,8 +160,12 @@ def test_other_normalizations():
     for p in (1, 2):
         for axis in (1, -1):
             check("LpNormalization", [x], {"p": p, "axis": axis})
-    for size in (1, 3, 4):
+    for size in (1, 3):
         check("LRN", [x], {"size": size, "alpha": 0.1, "beta": 0.6, "bias": 1.5})
+    padded = np.pad(x**2, ((0, 0), (1, 2), (0, 0), (0, 0)))  # what onnxruntime does not do: four channels, one before
+    total = sum(padded[:, i : i + 5] for i in range(4))
+    want = x / (1.5 + 0.1 / 4 * total) ** 0.6
+    check("LRN", [x], {"size": 4, "alpha": 0.1, "beta": 0.6, "bias": 1.5}, expected=[want], rtol=1e-4)
     check("MeanVarianceNormalization", [x], rtol=1e-4, atol=1e-5)
     check("MeanVarianceNormalization", [x], {"axes": (0, 1)}, rtol=1e-4, atol=1e-5)
 
@@ -223,3 +227,78 @@ def test_channels_become_places_and_back():
     for mode in ("DCR", "CRD"):
         check("DepthToSpace", [rand(2, 8, 3, 2)], {"blocksize": 2, "mode": mode})
     check("SpaceToDepth", [rand(2, 3, 4, 6)], {"blocksize": 2})
+
+
+# ---- resizing
+
+COORDINATES = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", "half_pixel_symmetric")
+
+
+def resize(x, scales=None, sizes=None, roi=None, **attributes):
+    operands = [x, None if roi is None else C(np.asarray(roi, np.float32))]
+    operands.append(None if scales is None else C(np.asarray(scales, np.float32)))
+    operands.append(None if sizes is None else C(np.asarray(sizes, np.int64)))
+    return check("Resize", operands, attributes, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("coordinates", COORDINATES)
+@pytest.mark.parametrize("scales", [(1, 1, 2, 3), (1, 1, 0.6, 0.5), (1, 1, 1.7, 2.3)])
+def test_resize_in_every_mode(coordinates, scales):
+    x = rand(1, 2, 5, 6)
+    for nearest in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"):
+        if coordinates != "half_pixel_symmetric":  # rounding errors decide: refused
+            resize(x, scales, coordinate_transformation_mode=coordinates, nearest_mode=nearest)
+    resize(x, scales, mode="linear", coordinate_transformation_mode=coordinates)
+    for outside in (0, 1):
+        resize(x, scales, mode="cubic", coordinate_transformation_mode=coordinates, exclude_outside=outside)
+
+
+@pytest.mark.parametrize("sizes", [(1, 2, 10, 12), (1, 2, 3, 9), (1, 2, 1, 1), (1, 2, 7, 6)])
+def test_resize_to_sizes(sizes):
+    x = rand(1, 2, 5, 6)
+    for coordinates in COORDINATES:
+        resize(x, sizes=sizes, mode="linear", coordinate_transformation_mode=coordinates)
+        if coordinates != "half_pixel_symmetric":
+            resize(x, sizes=sizes, mode="nearest", coordinate_transformation_mode=coordinates)
+
+
+@pytest.mark.parametrize("policy", ["not_larger", "not_smaller"])
+def test_resize_keeps_the_aspect_ratio(policy):
+    for mode in ("nearest", "linear"):
+        resize(rand(1, 2, 5, 6), sizes=(7, 11), axes=(2, 3), mode=mode, keep_aspect_ratio_policy=policy)
+
+
+@pytest.mark.parametrize("scales", [(1, 1, 0.6, 0.4), (1, 1, 0.5, 0.5), (1, 1, 2, 1.5)])
+def test_resize_without_aliases(scales):
+    for mode in ("linear", "cubic"):
+        for coordinates in ("half_pixel", "align_corners"):
+            resize(rand(1, 2, 9, 10), scales, mode=mode, antialias=1, coordinate_transformation_mode=coordinates)
+
+
+def test_resize_of_other_ranks_and_axes():
+    for mode in ("nearest", "linear"):
+        resize(rand(2, 3, 8), (1, 1, 2), mode=mode)
+        resize(rand(1, 2, 3, 4, 5), (1, 1, 2, 1.5, 2), mode=mode)
+        resize(rand(4, 5), (2, 2), mode=mode)
+
+
+def test_resize_of_a_region():
+    crop = {"coordinate_transformation_mode": "tf_crop_and_resize", "extrapolation_value": 7.0}
+    for roi in ([0, 0, 0.2, 0.1, 1, 1, 0.8, 0.7], [0, 0, -0.2, 0.3, 1, 1, 1.2, 1.4]):
+        for mode in ("nearest", "linear"):
+            resize(rand(1, 2, 6, 7), sizes=(1, 2, 4, 5), roi=roi, mode=mode, **crop)
+
+
+def test_resize_takes_the_operator_that_core_ml_has():
+    def name(lowered):
+        return [op.name for op in lowered.walk() if op.defn.constant is None and op.name != "ir.return"]
+
+    x = rand(1, 2, 4, 6)
+    assert name(resize(x, (1, 1, 2, 2), coordinate_transformation_mode="asymmetric", nearest_mode="floor")) == [
+        "mil.upsample_nearest_neighbor"
+    ]
+    assert name(resize(x, (1, 1, 2, 2), mode="linear")) == ["mil.upsample_bilinear"]
+    assert name(resize(x, sizes=(1, 2, 5, 3), mode="linear")) == ["mil.resize_bilinear"]
+    assert name(resize(x, (1, 1, 0.5, 1), coordinate_transformation_mode="asymmetric", nearest_mode="floor")) == [
+        "mil.slice_by_index"
+    ]
