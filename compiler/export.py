@@ -65,7 +65,7 @@ class Export:
         # A value that leaves once, made by an operator here, is made under the output's name.
         for value, name in outputs:
             op = value.op
-            inner = op is not None and op.block is function.block and op.defn.constant is None
+            inner = op is not None and op.block is function.block and not self._is_borrowed(op)
             if inner and name is not None and value not in self.names:
                 self.names[value] = name
         self.output_names: list[str] = []
@@ -105,21 +105,28 @@ class Export:
     def _body(self, block: ir.Block, graph: GraphProto) -> None:
         for op in block.ops:
             if op.defn.constant is not None and op.defn.dialect == "onnx":
-                array = op.attributes["value"]
-                if self._borrow and array.nbytes >= HUGE and array.dtype.kind == "f" and op.parent is None:
+                if self._is_borrowed(op):
                     name = self._name(op.results[0])
-                    self.huge[name] = array
+                    self.huge[name] = op.attributes["value"]
                     graph.input.append(_info(name, op.results[0].type))
                 else:
                     graph.initializer.append(self._initializer(op))
             elif not op.defn.terminator:
                 graph.node.append(self._node(op))
 
+    def _is_borrowed(self, op: ir.Op) -> bool:
+        """Whether a constant becomes an input."""
+        if not self._borrow or op.defn.constant is None or op.parent is not None:
+            return False
+        array: Array = op.attributes[op.defn.constant]
+        return array.nbytes >= HUGE and array.dtype.kind == "f"
+
     def _initializer(self, op: ir.Op) -> TensorProto:
         value = op.results[0]
         array: Array = op.attributes["value"]
         name = self._name(value)
-        if not self._detach or array.nbytes < LARGE or array.dtype.kind in "OUS" or _is_packed(array):
+        inside = op.parent is not None  # where onnxruntime does not look for the constants that it is handed
+        if not self._detach or inside or array.nbytes < LARGE or array.dtype.kind in "OUS" or _is_packed(array):
             return onnx_proto.array_to_proto(array, name)
         self.large[name] = array
         tensor = TensorProto(name=name, data_type=onnx_proto.ENUM[ir.from_numpy(array.dtype)], dims=array.shape)
