@@ -6,9 +6,11 @@ Nothing is changed before a match is whole, and what a rule built is taken back 
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -66,7 +68,7 @@ class Report:
 class _Descent:
     """How an operator came to be, within one stage: the rule that built it, and the descent of what it matched.
 
-    ``look`` is what the operator looked like, in descents long enough to be worth the question whether they go in circles.
+    ``look`` is what the operator looked like, in descents long enough to be worth the question if they go in circles.
     """
 
     rule: str
@@ -83,6 +85,14 @@ class _Descent:
         return count == _RECURRENCES
 
 
+class Endless(RewriteError):
+    """Rules do not terminate. ``cycle`` names them, in the order in which they fire where that is known."""
+
+    def __init__(self, message: str, cycle: Sequence[str]) -> None:
+        super().__init__(message, "switch one of them off with --disable-rule, or add a condition")
+        self.cycle = tuple(cycle)
+
+
 OnFire = Callable[[str, Sequence[Op], Sequence[Op]], None]
 
 
@@ -93,6 +103,7 @@ def rewrite(
     *,
     timed: bool = False,
     on_fire: OnFire | None = None,
+    descent: int = _DESCENT,
 ) -> Report:
     """Applies the rules of ``stage`` to everything in ``scope``, regions included, until none applies.
 
@@ -100,11 +111,27 @@ def rewrite(
         target: what conditions see as ``target``.
         timed: also measure the seconds that each rule takes.
         on_fire: called after each application with the rule's name, the matched operators that are gone, and the new.
+        descent: from how many applications on, one upon the other, rules on a small graph count as not terminating.
 
     Raises:
         RewriteError: the rules do not terminate (the message names the cycle), or one of them built what cannot be.
     """
-    return _Run(stage, NO_TARGET if target is None else target, timed, on_fire).run(scope)
+    with _aside():
+        return _Run(stage, NO_TARGET if target is None else target, timed, on_fire, descent).run(scope)
+
+
+@contextmanager
+def _aside() -> Iterator[None]:
+    """Keeps what is there already out of the garbage collector's way: walking the graph again and again takes it as long
+    as the rewriting. What the rules make is collected as ever."""
+    if gc.get_freeze_count():
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def expand(op: Op, stage: Stage, target: Any = None) -> tuple[list[tuple[Value, Value]], RuleBuilder] | None:
@@ -131,9 +158,21 @@ def expand(op: Op, stage: Stage, target: Any = None) -> tuple[list[tuple[Value, 
     return None
 
 
+def apply_once(entry: Entry, op: Op, stage: Stage, target: Any = None) -> bool:
+    """Applies one rule of ``stage`` at one operator; says whether it did.
+
+    Raises:
+        RewriteError: a condition or the result failed.
+    """
+    run = _Run(stage, NO_TARGET if target is None else target, False, None, _DESCENT)
+    run.limit = run.fuel = _DESCENT
+    return run.try_rule(entry, op, run.report.rules[entry.rule.name])
+
+
 class _Run:
-    def __init__(self, stage: Stage, target: Any, timed: bool, on_fire: OnFire | None) -> None:
+    def __init__(self, stage: Stage, target: Any, timed: bool, on_fire: OnFire | None, descent: int) -> None:
         self.stage = stage
+        self.patience = descent
         self.target = target
         self.timed = timed
         self.on_fire = on_fire
@@ -150,8 +189,8 @@ class _Run:
         for op in scope.walk():
             size += 1
             self.push(op)
-        self.limit = _DESCENT + 4 * size
-        self.fuel = 3_000 + 100 * size
+        self.limit = self.patience + 4 * size
+        self.fuel = 3 * self.patience + 100 * size
         queue, queued = self.queue, self.queued
         candidates = self.stage.candidates
         visits = 0
@@ -266,7 +305,7 @@ class _Run:
         step = _Descent(rule, parent, depth, _look(made[-1]) if watched else None)
         self.fuel -= 1
         if depth > self.limit or self.fuel < 0 or (watched and step.recurs()):
-            raise RewriteError(self.endless(step), "switch one of them off with --disable-rule, or add a condition")
+            raise self.endless(step)
         near: list[Value] = []
         for old, new in pairs:
             if not new.name or (isinstance(new, OpResult) and new.op in made):
@@ -337,7 +376,7 @@ class _Run:
                             following.extend(user.results)
             front = following
 
-    def endless(self, step: _Descent) -> str:
+    def endless(self, step: _Descent) -> Endless:
         chain: list[str] = []
         at: _Descent | None = step
         while at is not None and len(chain) < 400:
@@ -347,9 +386,11 @@ class _Run:
         if cycle is None:
             most = Counter({n: r.fires for n, r in self.report.rules.items()}).most_common(3)
             names = ", ".join(f"{n} ({c}×)" for n, c in most if c)
-            return f"the rules of stage {self.stage.name} do not terminate; the most active are {names}"
-        names = " → ".join([*reversed(cycle), cycle[-1]])
-        return f"the rules of stage {self.stage.name} do not terminate: {names}"
+            message = f"the rules of stage {self.stage.name} do not terminate; the most active are {names}"
+            return Endless(message, [n for n, _ in most])
+        cycle.reverse()
+        names = " → ".join([*cycle, cycle[0]])
+        return Endless(f"the rules of stage {self.stage.name} do not terminate: {names}", cycle)
 
 
 def _look(op: Op) -> Any:

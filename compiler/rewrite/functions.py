@@ -232,8 +232,10 @@ def splat(x: Any) -> Any:
     array = x.constant if isinstance(x, Value) else np.asarray(x)
     if array is None or array.size == 0 or array.dtype == np.object_:
         return None
-    first = array.reshape(-1)[0]
-    if array.size > 1 and not bool((array == first).all()):
+    flat = array.reshape(-1)
+    first = flat[0]
+    # Most arrays that are no splat show it at their ends.
+    if flat.size > 1 and (first != flat[-1] or not bool((flat == first).all())):
         return None
     return first.item()
 
