@@ -25,15 +25,16 @@ import onnxruntime as ort
 from compiler import evaluate, frontend
 from compiler.errors import PlanishError
 
+KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
 
-def cases(parts: list[str]) -> Iterator[tuple[str, onnx.ModelProto, list[list[Any]]]]:
+
+def cases(parts: list[str], kinds: tuple[str, ...] = KINDS) -> Iterator[tuple[str, onnx.ModelProto, list[list[Any]]]]:
     """Name, model and sets of inputs of each test; those that ship as files come with their data."""
     from onnx import numpy_helper
     from onnx.backend.test import loader
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        kinds = ("node", "simple", "pytorch-converted", "pytorch-operator")
         tests = [t for kind in kinds for t in loader.load_model_tests(kind=kind)]
     for test in tests:
         if parts and not any(p in test.name for p in parts):

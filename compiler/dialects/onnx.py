@@ -23,11 +23,11 @@ class OnnxDialect(ir.Dialect):
         self.name = name
 
     def lookup(self, op: str) -> ir.OpDef | None:
-        name, _, version = op.partition("@")
+        name, at, version = op.partition("@")
         known = onnx_schema.versions(self.name).get(name)
         if known is None:
             return None
-        if not version:
+        if not at:
             return onnx_schema.definition(self.name, name, known[-1])
         # The newest form goes by its plain name only, so that a form has one spelling.
         if not version.isdecimal() or int(version) not in known[:-1]:

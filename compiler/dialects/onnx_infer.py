@@ -18,12 +18,12 @@ from onnx import defs, shape_inference
 
 from compiler import ir
 from compiler.dialects import onnx_msft, onnx_proto, onnx_regions
-from compiler.dialects.onnx_contents import LIMIT, Contents, Memo, contents, is_known
+from compiler.dialects.onnx_contents import LIMIT, Contents, Memo, contents, is_known, product
 from compiler.dialects.onnx_schema import DOMAINS, versions
 
 _CACHE: dict[Any, list[ir.Type]] = {}
 #: Reading contents through a chain of operators is for these, which make a shape out of numbers.
-_SHAPED_BY_CONTENTS = {"onnx.Reshape": 1, "onnx.Expand": 1, "onnx.ConstantOfShape": 0}
+_SHAPED_BY_CONTENTS = {"onnx.Reshape": 1, "onnx.Expand": 1, "onnx.Tile": 1, "onnx.ConstantOfShape": 0}
 
 
 def infer(
@@ -117,6 +117,10 @@ def _infer(
 ) -> list[ir.Type]:
     if results is None:
         results = result_count(defn, operands, attributes)
+    if (
+        attributes.get("num_outputs", results) != results
+    ):  # onnx's inference would run past the end, and the process down
+        raise ir.InferenceError(f"{defn.name}: num_outputs is {attributes['num_outputs']}, not {results}")
     shaped = _SHAPED_BY_CONTENTS.get(defn.name.partition("@")[0])
     if shaped is not None:
         target = next((known for i, _, known in data if i == shaped), None)
@@ -224,7 +228,12 @@ def _shape_from(
         return None
     if defn.name.startswith("onnx.Reshape"):
         return source.with_shape(reshape(defn.name, source.shape, dims, bool(attributes.get("allowzero", 0))))
-    return None if source.shape is None else source.with_shape(broadcast(source.shape, dims))
+    if source.shape is None:
+        return None
+    if defn.name.startswith("onnx.Tile"):
+        fits = len(dims) == len(source.shape)
+        return source.with_shape(product(pair) for pair in zip(source.shape, dims)) if fits else None
+    return source.with_shape(broadcast(source.shape, dims))
 
 
 def broadcast(a: Sequence[ir.Dim], b: Sequence[ir.Dim]) -> tuple[ir.Dim, ...]:
