@@ -337,7 +337,7 @@ class Resolver:
         assigned: set[str] = set()
         statements = []
         for stmt in r.statements:
-            for name in sorted((required - assigned) & s.mentioned(stmt.value, cloned=False)):
+            for name in sorted((required - assigned) & _built_from(stmt.value)):
                 self.report(stmt.pos, f"'{name}' is what the rewrite replaces; it cannot be built from itself")
             value = self.expr(stmt.value, scope, building=True)
             for t in stmt.targets:
@@ -500,6 +500,28 @@ class Resolver:
         if len(args) < least or (most is not None and len(args) > most):
             want = str(least) if least == most else f"{least} to {'any number of' if most is None else most}"
             self.report(e.pos, f"{defn.name} takes {want} operands, got {len(args)}", code="arity")
+
+
+def _built_from(e: s.Arg) -> set[str]:
+    """The names that become operands of what an expression builds; facts such as ``dim(y, 0)`` may be of any value."""
+    match e:
+        case s.Name(name, _) | s.Optional(name, _):
+            return {name}
+        case s.Call(callee, args, _, _, _) if callee == CLONE or "." in callee or callee[:1].isupper():
+            regions = [stmt.value for r in e.regions if isinstance(r, s.Region) for stmt in r.statements]
+            return set().union(*map(_built_from, (*(args[1:] if callee == CLONE else args), *regions)))
+        case s.Spread(value, _) | s.Keyword(_, value, _):
+            return _built_from(value)
+        case s.Conditional():
+            return _built_from(e.then) | _built_from(e.otherwise)
+        case s.ListExpr(items, _):
+            return set().union(*map(_built_from, items))
+        case s.Comprehension():
+            return _built_from(e.element) | _built_from(e.iterable)
+        case s.Index():
+            return _built_from(e.base)
+        case _:
+            return set()
 
 
 def _operand_names(p: s.Pattern) -> Iterable[str]:

@@ -415,16 +415,14 @@ class RuleFile:
     externs: dict[str, Extern] = field(default_factory=dict)
 
 
-def mentioned(node: Any, cloned: bool = True) -> set[str]:
-    """Every name in an expression; ``cloned`` False: but for the value whose operator ``clone`` makes again."""
-    if isinstance(node, Call) and node.callee == "clone" and not cloned:
-        return mentioned((node.args[1:], node.attrs or ()), cloned)
+def mentioned(node: Any) -> set[str]:
+    """Every name in an expression."""
     if isinstance(node, (Name, Optional)):
         return {node.id}
     if isinstance(node, Pos):
         return set()
     if isinstance(node, tuple):
-        return set().union(*(mentioned(x, cloned) for x in node))
+        return set().union(*(mentioned(x) for x in node))
     if not hasattr(node, "__dataclass_fields__"):
         return set()
-    return set().union(*(mentioned(getattr(node, f), cloned) for f in node.__dataclass_fields__))
+    return set().union(*(mentioned(getattr(node, f)) for f in node.__dataclass_fields__))
