@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -123,8 +124,11 @@ def bitwise(b: RuleBuilder, m: Bindings) -> Value:
 
 
 def bit_shift(b: RuleBuilder, m: Bindings) -> Value:
+    """Multiplies or divides by 2ⁿ. Shifting by the width or more leaves nothing, or all signs."""
     dtype = dtype_of(m.y)
-    power = b.op("mil.pow", [np.int32(2), _int32(b, m.b)])
+    if dtype.is_signed and dtype.bits >= 32:
+        raise Decline("2³¹ does not fit into Core ML's integers")
+    power = b.op("mil.pow", [np.int32(2), b.op("mil.minimum", [_int32(b, m.b), np.int32(min(dtype.bits, 30))])])
     if m.d == "RIGHT":
         right: Value = b.op("mil.floor_div", [_int32(b, m.a), power])
         return right
@@ -184,6 +188,8 @@ def reduce(b: RuleBuilder, m: Bindings) -> Value:
     rank = rank_of(m.x)
     dtype = dtype_of(m.x)
     axes = () if m.axes is None else constant_ints(m.axes)
+    if axes is None and (name not in _FLOAT_ONLY or dtype.is_float):
+        return _reduce_along_computed(b, m)
     if axes is None:
         raise Decline("axes not known at compile time")
     if (not axes and m.noop) or rank == 0:
@@ -202,6 +208,79 @@ def reduce(b: RuleBuilder, m: Bindings) -> Value:
     }
     out: Value = b.op(_REDUCE[name], [x], attributes)
     return b.op("mil.cast", [out], {"dtype": "bool"}) if dtype is BOOL else out
+
+
+#: How many reductions may be computed where it is only known at run time which of them is asked for.
+_MOST_CANDIDATES = 4
+
+
+def _reduce_along_computed(b: RuleBuilder, m: Bindings) -> Value:
+    """The shape of the result leaves few sets of axes; all are reduced, and the one that is asked for is chosen."""
+    have, want = shape_of(m.x), shape_of(m.y)
+    rank = len(have)
+    if shape_of(m.axes) == (0,):
+        raise Decline("Core ML has no empty tensors")
+
+    def left(axes: tuple[int, ...]) -> tuple[int, ...]:
+        if m.k:
+            return tuple(1 if i in axes else d for i, d in enumerate(have))
+        return tuple(d for i, d in enumerate(have) if i not in axes)
+
+    count = shape_of(m.axes)[0]
+    candidates = [axes for axes in itertools.combinations(range(rank), count) if left(axes) == want]
+    if not 0 < len(candidates) <= _MOST_CANDIDATES:
+        raise Decline("axes not known at compile time")
+    x = _int32(b, m.x) if dtype_of(m.x) is BOOL else m.x
+    name = _REDUCE[m.y.op.name]
+    made = [b.op(name, [x], {"axes": axes, "keep_dims": bool(m.k)}) for axes in candidates]
+    out: Value = _chosen(b, m.axes, candidates, made, rank)
+    return b.op("mil.cast", [out], {"dtype": "bool"}) if dtype_of(m.x) is BOOL else out
+
+
+def _chosen(b: RuleBuilder, axes: Value, candidates: list[tuple[int, ...]], made: list[Value], rank: int) -> Value:
+    """Of ``made``, the one whose candidate is the set of axes that ``axes`` holds at run time."""
+    out = made[-1]
+    if len(made) == 1:
+        return out
+    flat = axes if rank_of(axes) else b.op("mil.expand_dims", [axes], {"axes": (0,)})
+    front = b.op("mil.mod", [flat, rank])
+    for candidate, value in zip(candidates[-2::-1], made[-2::-1]):
+        # All that is asked for lies in the candidate, which has as many axes.
+        inside = b.op("mil.equal", [b.op("mil.expand_dims", [front], {"axes": (1,)}), np.array(candidate, np.int32)])
+        hits = b.op("mil.reduce_max", [b.op("mil.cast", [inside], {"dtype": "int32"})], {"axes": (1,)})
+        all_in = b.op("mil.cast", [b.op("mil.reduce_min", [hits], {"axes": (0,)})], {"dtype": "bool"})
+        out = b.op("mil.select", [all_in, value, out])
+    return out
+
+
+def cumsum(b: RuleBuilder, m: Bindings) -> Value:
+    rank = rank_of(m.x)
+    if not 0 < rank <= _MOST_CANDIDATES:
+        raise Decline("axis not known at compile time")
+    attributes = {"exclusive": bool(m.e), "reverse": bool(m.r)}
+    made = [b.op("mil.cumsum", [m.x], {"axis": i, **attributes}) for i in range(rank)]
+    return _chosen(b, m.a, [(i,) for i in range(rank)], made, rank)
+
+
+def cumprod(b: RuleBuilder, m: Bindings) -> Value:
+    shape = shape_of(m.x)
+    rank = len(shape)
+    if not 0 < rank <= _MOST_CANDIDATES or dtype_of(m.x) is BOOL:
+        raise Decline("Core ML has no tensors of rank 6")
+    known = constant_ints(m.a)
+    axes = [axis_of(known[0], rank)] if known else list(range(rank))
+    one = np.ones((), dtype_of(m.x).numpy)
+    made = []
+    for axis in axes:
+        n = shape[axis]
+        kept = np.tril(np.ones((n, n), bool), -1 if m.e else 0)
+        kept = kept.T if m.r else kept
+        # Row i of a new axis before the old one holds what goes into element i.
+        rows = b.op("mil.expand_dims", [m.x], {"axes": (axis,)})
+        mask = kept.reshape([1] * axis + [n, n] + [1] * (rank - axis - 1))
+        chosen = b.op("mil.select", [mask, rows, one])
+        made.append(b.op("mil.reduce_prod", [chosen], {"axes": (axis + 1,), "keep_dims": False}))
+    return made[0] if known else _chosen(b, m.a, [(i,) for i in axes], made, rank)
 
 
 def arg(b: RuleBuilder, m: Bindings) -> Value:

@@ -173,10 +173,7 @@ def one_hot(b: RuleBuilder, m: Bindings) -> Value:
     """Each place along the new axis is compared with the index: what lies out of range is off everywhere."""
     rank = rank_of(m.i) + 1
     axis = axis_of(m.a, rank)
-    depth = m.depth.constant
-    if depth is None:
-        raise Decline("depth not known at compile time")
-    n = int(np.asarray(depth).reshape(-1)[0])
+    n = shape_of(m.y)[axis]
     indices = m.i
     if not dtype_of(indices).is_integer or not is_natural(indices):
         if dtype_of(indices).is_float:

@@ -94,6 +94,8 @@ def squeeze(b: RuleBuilder, m: Bindings) -> Value:
         axes = tuple(i for i, d in enumerate(shape_of(m.x)) if d == 1)
     else:
         given = constant_ints(m.a)
+        if given is None and (target := target_of(m.y)) is not None:
+            return to_shape(b, m.x, target)
         if given is None:
             raise Decline("axes not known at compile time")
         axes = tuple(sorted(axis_of(a, rank) for a in given))
@@ -107,10 +109,12 @@ def squeeze(b: RuleBuilder, m: Bindings) -> Value:
 
 
 def unsqueeze(b: RuleBuilder, m: Bindings) -> Value:
-    given = constant_ints(m.a) or ()
-    rank = rank_of(m.x) + len(given)
-    if rank > MOST_AXES and (target := target_of(m.y)) is not None:
+    given = constant_ints(m.a)
+    rank = rank_of(m.x) + len(given or ())
+    if (given is None or rank > MOST_AXES) and (target := target_of(m.y)) is not None:
         return to_shape(b, m.x, target)
+    if given is None:
+        raise Decline("axes not known at compile time")
     axes = tuple(sorted(axis_of(a, rank) for a in given))
     out: Value = b.op("mil.expand_dims", [m.x], {"axes": axes}) if axes else m.x
     return out
@@ -223,8 +227,7 @@ def expand(b: RuleBuilder, m: Bindings) -> Value:
         tiled: Value = b.op("mil.tile", [x, ints(reps)]) if any(r != 1 for r in reps) else x
         return tiled
     dtype = dtype_of(x)
-    one = True if dtype is BOOL else np.ones((), dtype.numpy)[()]
-    ones = b.op("mil.fill", [m.s], {"value": one})
+    ones = b.op("mil.fill", [m.s], {"value": np.ones((), dtype.numpy)})
     out: Value = b.op("mil.logical_and" if dtype is BOOL else "mil.mul", [x, ones])
     return out
 
@@ -361,10 +364,13 @@ def _bound(value: int, forward: bool, first: bool) -> tuple[int, bool]:
 
 def slice_by_values(b: RuleBuilder, m: Bindings) -> Value:
     """Bounds that are computed at run time, for the axes that are named; the others are masked."""
+    axes_given, steps_given = constant_ints(m.axes), constant_ints(m.steps)
+    if (m.axes is not None and axes_given is None) or (m.steps is not None and steps_given is None):
+        return _slice_by_places(b, m)
     rank = rank_of(m.x)
     count = shape_of(m.starts)[0]
-    axes = [axis_of(a, rank) for a in (constant_ints(m.axes) or range(count))]
-    steps = constant_ints(m.steps) or (1,) * count
+    axes = [axis_of(a, rank) for a in (axes_given or range(count))]
+    steps = steps_given or (1,) * count
     stride = [1] * rank
     for a, s in zip(axes, steps):
         stride[a] = s
@@ -392,21 +398,50 @@ def _placed(b: RuleBuilder, values: Value, axes: list[int], rank: int) -> Any:
         return ints(placed)
     if axes == list(range(rank)):
         return values
-    zero = ints([0])
-    whole = (
-        values
-        if len(axes) == 1
-        else b.op("mil.concat", [values, b.constant(zero.astype(np.int32), "mil")], {"axis": 0})
-    )
+    zero = b.constant(np.zeros(1, dtype_of(values).numpy), "mil")
     if len(axes) == 1:
-        parts = [values if i in axes else b.constant(zero, "mil") for i in range(rank)]
-        return b.op("mil.concat", parts, {"axis": 0})
+        return b.op("mil.concat", [values if i in axes else zero for i in range(rank)], {"axis": 0})
+    whole = b.op("mil.concat", [values, zero], {"axis": 0})
     return b.op("mil.gather", [whole, ints([axes.index(i) if i in axes else len(axes) for i in range(rank)])])
 
 
+def _slice_by_places(b: RuleBuilder, m: Bindings) -> Value:
+    """A slice of which only the result's shape is known: along each axis, the places first + step · i are gathered."""
+    have, want = shape_of(m.x), shape_of(m.y)
+    rank = len(have)
+    count = shape_of(m.starts)[0]
+    first, step = m.starts, m.steps
+    axes = b.op("mil.mod", [m.axes, rank]) if m.axes is not None else ints(range(count))
+    x: Value = m.x
+    for i in range(rank):
+        here = b.op("mil.equal", [axes, i]) if isinstance(axes, Value) else np.asarray(axes) == i
+        named = b.op("mil.cast", [here], {"dtype": "int32"}) if isinstance(here, Value) else here.astype(np.int32)
+        own = b.op("mil.reduce_sum", [b.op("mil.mul", [first, named])], {"axes": (0,), "keep_dims": False})
+        stride: Any = np.int32(1)
+        if step is not None:
+            less = b.op("mil.sub", [step, 1])
+            stride = b.op(
+                "mil.add",
+                [b.op("mil.reduce_sum", [b.op("mil.mul", [less, named])], {"axes": (0,), "keep_dims": False}), 1],
+            )
+        own = b.op("mil.select", [b.op("mil.less", [own, 0]), b.op("mil.add", [own, have[i]]), own])
+        own = b.op("mil.minimum", [b.op("mil.maximum", [own, 0]), have[i] - 1])
+        places = b.op("mil.add", [b.op("mil.mul", [ints(range(want[i])), stride]), own])
+        x = b.op("mil.gather", [x, places], {"axis": i})
+    return x
+
+
 def trilu(b: RuleBuilder, m: Bindings) -> Value:
-    k = 0 if m.k is None else int(np.asarray(m.k.constant).reshape(-1)[0])
     dtype = dtype_of(m.x)
+    given = (0,) if m.k is None else constant_ints(m.k)
+    if given is None:
+        rows, columns = shape_of(m.x)[-2:]
+        right = ints(np.arange(columns)[None, :] - np.arange(rows)[:, None]).reshape(rows, columns)
+        diagonal = b.op("mil.squeeze", [m.k], {"axes": (0,)}) if rank_of(m.k) else m.k
+        compare = "mil.less_equal" if m.u else "mil.greater_equal"
+        chosen: Value = b.op("mil.select", [b.op(compare, [diagonal, right]), m.x, np.zeros((), dtype.numpy)])
+        return chosen
+    k = given[0]
     if m.u and k <= 0:
         out: Value = b.op("mil.band_part", [m.x], {"lower": -k, "upper": -1})
         return out
@@ -441,9 +476,12 @@ def constant_of_shape(b: RuleBuilder, m: Bindings) -> Value:
     if known is not None and len(known) == 0:
         single: Value = b.constant(value.reshape(()), "mil")
         return single
-    if known is not None and 0 in known:
-        raise Decline("Core ML has no empty tensors")
-    out: Value = b.op("mil.fill", [m.s], {"value": scalar})
+    if known is not None:
+        if 0 in known:
+            raise Decline("Core ML has no empty tensors")
+        spread: Value = b.constant(np.broadcast_to(value.reshape(()), known), "mil")
+        return spread
+    out: Value = b.op("mil.fill", [m.s], {"value": np.asarray(scalar)})
     return out
 
 
