@@ -12,22 +12,24 @@ from compiler.rewrite.syntax import Pos
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One finding in a rule file. ``line`` and ``column`` are 1-based."""
+    """One finding in a rule file. ``line`` and ``column`` are 1-based; ``example`` is a graph that shows it, as text."""
 
     file: str
     pos: Pos
     message: str
     severity: Literal["error", "warning"] = "error"
     code: str = ""
+    example: str = ""
 
     def render(self, source: str) -> str:
-        """The message as ``file:line:column: error: …`` with the source line and a caret below."""
+        """The message as ``file:line:column: error: …`` with the source line, a caret and the example below."""
         lines = source.splitlines()
         line = lines[self.pos.line - 1] if 0 < self.pos.line <= len(lines) else ""
         width = self.pos.end_column - self.pos.column if self.pos.end_line == self.pos.line else len(line)
         width = max(1, min(width, len(line) - self.pos.column + 1))
         head = f"{self.file}:{self.pos.line}:{self.pos.column}: {self.severity}: {self.message}"
-        return f"{head}\n  {line}\n  {' ' * (self.pos.column - 1)}{'^' * width}"
+        example = "".join(f"\n    {x}" for x in self.example.splitlines())
+        return f"{head}\n  {line}\n  {' ' * (self.pos.column - 1)}{'^' * width}{example}"
 
     def as_json(self) -> dict[str, Any]:
         out = asdict(self)

@@ -159,8 +159,18 @@ def _measure(v: Variant, below: dict[str, int], between: dict[str, int]) -> None
 class Library:
     """Rules loaded together. Stages are compiled when they are first asked for."""
 
-    def __init__(self, files: Sequence[s.RuleFile], disabled: Iterable[str] = (), traced: bool = False) -> None:
+    def __init__(
+        self,
+        files: Sequence[s.RuleFile],
+        disabled: Iterable[str] = (),
+        traced: bool = False,
+        checked: bool = False,
+    ) -> None:
         """Resolves all rules.
+
+        Args:
+            checked: rules that do not come with the compiler are also checked as :mod:`compiler.rewrite.check` does at
+                load, when their stage is compiled.
 
         Raises:
             RuleError: rules are wrong; all findings at once.
@@ -169,6 +179,7 @@ class Library:
         self.files = list(files)
         self.sources = {f.path: f.source for f in files}
         self.traced = traced
+        self.checked = checked
         self.env = Environment()
         for f in files:
             self.env.add(f)
@@ -255,9 +266,24 @@ class Library:
                     _ = entry.builds
                 except (ValueError, UserError) as e:
                     findings.append(Diagnostic(rule.file, rule.name_pos, f"rule '{rule.name}': {e}", code="compile"))
+        own = [e for e in entries if self.checked and not self._files[e.rule.name].builtin]
+        if own and not findings:
+            from compiler.rewrite.check import at_load  # which builds on this module
+
+            findings = at_load(entries, own, name)
         if findings:
             raise RuleError(findings, self.sources)
         return Stage(name, entries)
+
+    def ordered(self, stage: str) -> tuple[list[s.Rule], list[Diagnostic]]:
+        """The rules of a stage that are not disabled, in the order in which they are tried, and what contradicts it."""
+        findings: list[Diagnostic] = []
+        rules = [r for r in self.rules.values() if r.stage == stage and r.name not in self.disabled]
+        return _ordered(rules, findings), findings
+
+    def file_of(self, rule: str) -> s.RuleFile:
+        """The file that a rule stands in."""
+        return self._files[rule]
 
     def extern(self, name: str) -> Callable[..., Any]:
         """The Python function that ``name`` stands for: one declared by ``extern``, or a dotted path.
@@ -366,7 +392,7 @@ def load_library(
         RuleError: a file is wrong.
     """
     files = _cached_library() if builtin else []
-    return Library([*files, *(read_rules(Path(p)) for p in extra)], disabled, traced)
+    return Library([*files, *(read_rules(Path(p)) for p in extra)], disabled, traced, checked=True)
 
 
 def _cached_library() -> list[s.RuleFile]:

@@ -94,6 +94,15 @@ class Resolver:
         resolved = [v for statements in plain if (v := self.variant(rule, statements)) is not None]
         return resolved if self._errors() == before else []
 
+    def definitions_of(self, file: s.RuleFile) -> None:
+        """Finds what is wrong with the patterns and functions of a file, whether or not a rule uses them."""
+        for fn in file.fns.values():
+            self.expr(fn.body, {p: Binding("data") for p in fn.parameters})
+        for macro in file.patterns.values():
+            self.bindings, self.use = {}, macro.use
+            for p in Expander(self.env.patterns, self.report).expand(macro.body, {}, (macro.name,)):
+                self.pattern(p)
+
     def _errors(self) -> int:
         return sum(d.severity == "error" for d in self.diagnostics)
 
