@@ -144,6 +144,11 @@ def holds_all(wide: DType, narrow: DType) -> bool:
     return narrow.is_integer and narrow.bits <= mantissa
 
 
+def used_only_by(x: Value, name: str) -> bool:
+    """Whether all operators that use ``x`` are of one kind."""
+    return all(u.name == name for u in x.users)
+
+
 def joined(*values: Value | Array) -> tuple[Dim, ...]:
     """The shape to which ``values`` broadcast together; where it is not known, the rule does not apply."""
     shape: tuple[Dim, ...] = ()
@@ -201,7 +206,41 @@ def unsqueezed_axes(rank: int, a: Array, b: Array) -> tuple[int, ...]:
     return tuple(sorted(second | {left[int(i)] for i in a.reshape(-1)}))
 
 
+def permutation_through(x: Value, r: Value, perm: Sequence[int], y: Value) -> tuple[int, ...]:
+    """How to transpose ``x`` to get ``y``, its reshape ``r`` transposed by ``perm`` and reshaped.
+
+    Raises:
+        Decline: a shape is not known or empty, or a reshape does more than to drop and add axes of size 1.
+    """
+    shapes = [v.type.static_shape if isinstance(v.type, TensorType) and v.type.is_static else None for v in (x, r, y)]
+    source, middle, last = shapes
+    if source is None or middle is None or last is None or len(source) != len(last) or 0 in source:
+        raise Decline("shapes not known, or empty")
+    long = [i for i, d in enumerate(source) if d != 1]
+    if [source[i] for i in long] != [d for d in middle if d != 1]:
+        raise Decline("the reshape joins or splits axes")
+    order = iter([long[sum(middle[j] != 1 for j in range(p))] for p in perm if middle[p] != 1])
+    short = iter([i for i, d in enumerate(source) if d == 1])
+    if [middle[p] for p in perm if middle[p] != 1] != [d for d in last if d != 1]:
+        raise Decline("the reshape joins or splits axes")
+    return tuple(next(short) if d == 1 else next(order) for d in last)
+
+
 # ---- slices
+
+
+def split_sizes(size: int, *cuts: Sequence[Array]) -> tuple[int, ...]:
+    """The sizes of consecutive cuts, pairs of begin and end, of an axis of ``size``.
+
+    Raises:
+        Decline: they leave something out or overlap.
+    """
+    ranges = [range(size)[int(b.item()) : int(e.item())] for b, e in cuts]
+    if any(r.start != at for r, at in zip(ranges, [0, *(r.stop for r in ranges)])) or ranges[-1].stop != size:
+        raise Decline("not one behind the other")
+    if any(not len(r) for r in ranges):
+        raise Decline("an empty part")
+    return tuple(len(r) for r in ranges)
 
 
 def progression(indices: Array) -> tuple[int, int, int]:
