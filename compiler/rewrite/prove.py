@@ -1,0 +1,207 @@
+"""``planish rules prove``: every rule is instantiated at random from its own text and held to its contract.
+
+See :mod:`instantiate` and :mod:`prove_search` for how instances are found, :mod:`prove_check` for what is done with one,
+:mod:`prove_compare` for the contracts.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from typing import Any
+
+from compiler.rewrite.library import Library
+from compiler.rewrite.prove_check import MEANING, Checker, Verdict
+from compiler.rewrite.prove_replay import replayable
+from compiler.rewrite.prove_search import Instance, Search
+from compiler.rewrite.prove_seeds import Seeds
+from compiler.rewrite.prove_shrink import shrunk
+from compiler.rewrite.syntax import Rule
+
+#: How many instances prove a rule.
+COUNT = 200
+#: Attempts per instance wanted before a rule counts as one that cannot be instantiated.
+_ATTEMPTS = 30
+#: Seconds per instance wanted, after which the search gives up.
+_SECONDS = 0.4
+#: How often a rule is tried again where onnx or onnxruntime have brought the process down.
+_CRASHES = 4
+
+
+@dataclass(slots=True)
+class Proof:
+    """What came of one rule.
+
+    Attributes:
+        instances: how many instances held.
+        rewrites: how many by rewrite of the rule.
+        counterexample: the smallest instance found on which the contract is broken, as text that can be replayed.
+        wrong: what is wrong on it.
+        stuck: why there are too few instances, if that is so.
+        outcomes: how many attempts ended how.
+    """
+
+    rule: str
+    instances: int = 0
+    rewrites: Counter[int] = field(default_factory=Counter)
+    wrong: str = ""
+    counterexample: str = ""
+    stuck: str = ""
+    outcomes: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    crashes: int = 0
+
+    @property
+    def holds(self) -> bool:
+        return not self.wrong and not self.stuck
+
+
+class Prover:
+    """Proves rules of one library. Everything that proofs share is made once, before they run side by side."""
+
+    def __init__(self, library: Library, targets: Sequence[Any] = ()) -> None:
+        """
+        Args:
+            library: the rules, with those of stage ``meaning`` that say what operators are.
+            targets: what conditions may see as ``target``, besides none.
+        """
+        self.library = library
+        self.traced = Library(library.files, library.disabled, traced=True)
+        self.seeds = Seeds(library)
+        self.targets = list(targets)
+
+    def warm(self, rules: Sequence[Rule]) -> None:
+        """Does what all proofs of these rules need, so that processes forked from here need not."""
+        import onnxruntime  # noqa: F401 (imported once, before processes are forked)
+
+        self.seeds.of("onnx.Relu")
+        for stage in dict.fromkeys(r.stage for r in rules):
+            self.library.stage(stage)
+            self.traced.stage(stage)
+        if any("mil." in name for r in rules for e in self._entries(r) for name in e.keys):
+            _ = self.seeds.lowered
+        if any(r.stage == MEANING for r in rules):
+            import coremltools.converters.mil  # noqa: F401
+
+    def _entries(self, rule: Rule) -> list[Any]:
+        return [e for e in self.traced.stage(rule.stage).entries if e.rule.name == rule.name]
+
+    def prove(self, rule: Rule, count: int = COUNT, seed: int = 0) -> Proof:
+        """Proves one rule in this process."""
+        from compiler.rewrite.prove_meaning import MeaningChecker, is_meaning
+
+        started = time.perf_counter()
+        proof = Proof(rule.name)
+        rng = random.Random(f"{seed} {rule.name}")
+        check: Callable[..., Verdict] = (
+            MeaningChecker(rule, self.library) if is_meaning(rule, self.library) else Checker(rule, self.library)
+        )
+        searches = [Search(e, self.traced, self.seeds, rng, self.targets) for e in self._entries(rule)]
+        left = {i: max(1, count // len(searches)) for i in range(len(searches))}
+        attempts = Counter[int]()
+        limit = started + max(4.0, _SECONDS * count)
+        while proof.instances < count and searches and time.perf_counter() < limit:
+            open_ = [i for i in left if left[i] > 0] or list(left)
+            i = min(open_, key=lambda i: attempts[i])
+            attempts[i] += 1
+            if sum(attempts.values()) > _ATTEMPTS * count + 400:
+                break
+            search = searches[i]
+            instance = search.attempt()
+            if instance is None:
+                proof.outcomes["no instance"] += 1
+                continue
+            verdict = check(instance.recipe)
+            proof.outcomes[verdict.kind] += 1
+            if verdict.kind == "proved":
+                proof.instances += 1
+                proof.rewrites[instance.rewrite] += 1
+                left[i] -= 1
+            elif verdict.kind == "wrong":
+                self._wrong(proof, rule, instance, verdict, check)
+                break
+            else:
+                proof.reasons[f"{verdict.kind}: {verdict.text}"] += 1
+                search.dismiss(instance)
+        if not proof.wrong:
+            proof.stuck = self._stuck(proof, rule, searches, count)
+        proof.seconds = time.perf_counter() - started
+        return proof
+
+    def _wrong(
+        self, proof: Proof, rule: Rule, instance: Instance, verdict: Verdict, check: Callable[..., Verdict]
+    ) -> None:
+        smallest = shrunk(instance.recipe, lambda r: check(r).kind == "wrong")
+        again = check(smallest)
+        proof.wrong = (again if again.kind == "wrong" else verdict).text
+        proof.counterexample = replayable(rule.name, smallest)
+
+    def _stuck(self, proof: Proof, rule: Rule, searches: list[Search], count: int) -> str:
+        missing = [i for i in range(len(rule.rewrites)) if not proof.rewrites[i]]
+        if proof.instances >= count and not missing:
+            return ""
+        blame: Counter[Any] = Counter()
+        for s in searches:
+            blame.update(s.blame)
+        if proof.instances >= count:
+            line = rule.rewrites[missing[0]].pos.line
+            what = f"the rewrite in line {line} was never reached in {proof.instances} instances"
+        else:
+            what = f"only {proof.instances} of {count} instances were found"
+            (pos, text), _ = blame.most_common(1)[0] if blame else ((None, ""), 0)
+            if pos is not None:
+                what += f"; most attempts failed at {rule.file}:{pos.line}:{pos.column} ({text})"
+            elif text:
+                what += f"; most attempts failed as {text}"
+            if proof.reasons and not pos:
+                what += f"; {proof.reasons.most_common(1)[0][0]}"
+        return f"{what}; add an 'example' block that shows where the rule applies"
+
+    def prove_all(self, rules: Sequence[Rule], count: int = COUNT, seed: int = 0, jobs: int = 1) -> Iterator[Proof]:
+        """Proves rules, each in a process of its own, as onnx's inference can bring one down; in the order they finish.
+
+        Args:
+            jobs: how many at a time.
+        """
+        self.warm(rules)
+        context = multiprocessing.get_context("fork")
+        waiting = [(r, 0) for r in rules]
+        waiting.reverse()
+        running: dict[Any, tuple[Any, Rule, int]] = {}
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                rule, crashes = waiting.pop()
+                receiver, sender = context.Pipe(duplex=False)
+                child = context.Process(target=self._child, args=(sender, rule, count, seed + 1000 * crashes))
+                child.start()
+                sender.close()
+                running[receiver] = (child, rule, crashes)
+            for receiver in wait(list(running)):
+                child, rule, crashes = running.pop(receiver)
+                try:
+                    proof = receiver.recv()
+                    if isinstance(proof, str):
+                        raise RuntimeError(f"the proof of rule {rule.name} failed:\n{proof}")
+                except EOFError:
+                    if crashes < _CRASHES:
+                        waiting.append((rule, crashes + 1))
+                        continue
+                    proof = Proof(rule.name, stuck="onnx's own inference or onnxruntime brought the process down")
+                finally:
+                    child.join()
+                proof.crashes = crashes
+                yield proof
+
+    def _child(self, sender: Any, rule: Rule, count: int, seed: int) -> None:
+        try:
+            sender.send(self.prove(rule, count, seed))
+        except Exception:  # said again in the process that waits
+            sender.send(traceback.format_exc())
+        sender.close()
