@@ -220,6 +220,7 @@ def convert(array: np.ndarray[Any, Any], to: DType, exact: bool) -> np.ndarray[A
 
     Raises:
         InferenceError: the element types do not go together, or a number does not fit.
+        Decline: a finite number would become infinite.
     """
     if array.dtype == to.numpy:
         return array
@@ -229,6 +230,8 @@ def convert(array: np.ndarray[Any, Any], to: DType, exact: bool) -> np.ndarray[A
     out = array.astype(to.numpy)
     if to.is_integer and not bool((out.astype(array.dtype) == array).all()):
         raise InferenceError(f"a number does not fit into {to}")
+    if have.is_float and to.bits < have.bits and not bool((np.isfinite(out) | ~np.isfinite(array)).all()):
+        raise Decline(f"a number is too large for {to}")
     return out
 
 
@@ -355,6 +358,8 @@ def _python_build(
             olds.extend(getattr(bound, t) if t in every else [getattr(bound, t)])
         if len(values) != len(olds):
             raise InferenceError(f"the builder gave {len(values)} values, the rule names {len(olds)} results")
-        return [(old, _adopting(b, b.value(v, old), old)) for old, v in zip(olds, values)]
+        # A result that nobody uses need not be built.
+        wanted = [(old, v) for old, v in zip(olds, values) if v is not None or old.use_count]
+        return [(old, _adopting(b, b.value(v, old), old)) for old, v in wanted]
 
     return build

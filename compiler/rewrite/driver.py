@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from compiler.ir import Block, Function, InferenceError, Location, Module, Op, OpResult, TensorType, Value, type_meet
 from compiler.rewrite.build import RuleBuilder
 from compiler.rewrite.diagnostics import RewriteError
@@ -116,7 +118,8 @@ def rewrite(
     Raises:
         RewriteError: the rules do not terminate (the message names the cycle), or one of them built what cannot be.
     """
-    with _aside():
+    # Rules ask whether what they compute is finite; NumPy need not warn of it.
+    with _aside(), np.errstate(all="ignore"):
         return _Run(stage, NO_TARGET if target is None else target, timed, on_fire, descent).run(scope)
 
 
