@@ -1,4 +1,4 @@
-"""What the stages canonicalize and fuse compute in Python: facts about values, axes and slices, constants along an axis."""
+"""What canonicalize and fuse compute in Python: facts about values, axes and slices, constants along an axis."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ Array = np.ndarray[Any, Any]
 #: How far :func:`nonnegative` and :func:`keeps_a_number` look upwards.
 _FAR = 6
 _ALWAYS_NONNEGATIVE = frozenset(
-    f"onnx.{n}"
-    for n in "Abs Relu Exp Sigmoid Softmax Softplus HardSigmoid Sqrt ReduceL1 ReduceL2 ReduceSumSquare".split()
+    {
+        *("onnx.Abs", "onnx.Exp", "onnx.Relu", "onnx.Sigmoid", "onnx.Softmax", "onnx.Softplus", "onnx.HardSigmoid"),
+        *("onnx.Sqrt", "onnx.ReduceL1", "onnx.ReduceL2", "onnx.ReduceSumSquare"),
+    }
 )
-#: Not negative where their first operand is not. A product of two such may be NaN, as its reduction may: no less so before.
+#: Not negative where their first operand is not.
 _FOLLOWS_FIRST = frozenset(
-    f"onnx.{n}"
-    for n in (
-        "ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd Reshape Transpose Slice Squeeze Unsqueeze Flatten Expand Tile "
-        "Gather MaxPool AveragePool GlobalAveragePool GlobalMaxPool Identity Floor Ceil Round Dropout"
-    ).split()
+    {
+        *("onnx.ReduceMean", "onnx.ReduceSum", "onnx.ReduceMax", "onnx.ReduceMin", "onnx.ReduceProd"),
+        *("onnx.MaxPool", "onnx.AveragePool", "onnx.GlobalAveragePool", "onnx.GlobalMaxPool"),
+        *("onnx.Reshape", "onnx.Transpose", "onnx.Slice", "onnx.Squeeze", "onnx.Unsqueeze", "onnx.Flatten"),
+        *("onnx.Expand", "onnx.Tile", "onnx.Gather", "onnx.Identity", "onnx.Floor", "onnx.Ceil", "onnx.Round"),
+    }
 )
 _FOLLOWS_BOTH = frozenset({"onnx.Add", "onnx.Mul", "onnx.Div", "onnx.Min"})
 
@@ -89,7 +92,8 @@ def keeps_a_number(x: Value, far: int = _FAR) -> bool:
             return a is not None and _is_finite(a, far - 1)
         case "onnx.Add" | "onnx.Sub":
             a, b = op.operands
-            assert a is not None and b is not None
+            assert a is not None
+            assert b is not None
             return (_is_finite(a, far - 1) and keeps_a_number(b, far - 1)) or (
                 op.name == "onnx.Add" and _is_finite(b, far - 1) and keeps_a_number(a, far - 1)
             )
@@ -348,7 +352,7 @@ def transposed_filters(k: Array, filters: Array, group: int) -> Array:
 
 
 def shifted_bias(k: Array, filters: Array, group: int) -> Array:
-    """What a convolution without padding makes of an input that is ``k`` on each channel: one number for each output."""
+    """What a convolution without padding makes of an input that is ``k`` on each channel: one number for an output."""
     each: Array = (filters * filters_by_input(k, filters, group)).reshape(filters.shape[0], -1).sum(axis=1)
     return each
 
