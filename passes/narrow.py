@@ -16,10 +16,9 @@ import numpy as np
 
 from compiler.errors import UnsupportedError
 from compiler.ir import (
-    BF16,
     BOOL,
+    F16,
     F32,
-    F64,
     I32,
     NOWHERE,
     Block,
@@ -59,10 +58,10 @@ def run(module: Module) -> None:
 
 
 def narrowed(dtype: DType) -> DType:
-    """The element type that Core ML computes with in place of ``dtype``."""
+    """The element type that Core ML computes with in place of ``dtype``: floats but f16 become f32, all integers i32."""
     if dtype.is_integer:
         return I32
-    return F32 if dtype is F64 or dtype is BF16 else dtype
+    return F32 if dtype.is_float and dtype is not F16 else dtype
 
 
 def _retyped(type_: Type) -> Type:

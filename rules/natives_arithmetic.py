@@ -124,16 +124,15 @@ def bitwise(b: RuleBuilder, m: Bindings) -> Value:
 
 
 def bit_shift(b: RuleBuilder, m: Bindings) -> Value:
-    """Multiplies or divides by 2ⁿ. Shifting by the width or more leaves nothing, or all signs."""
+    """Multiplies or divides by 2ⁿ, in two steps, as 2³¹ is no 32-bit integer. What is shifted far enough is gone."""
     dtype = dtype_of(m.y)
-    if dtype.is_signed and dtype.bits >= 32:
-        raise Decline("2³¹ does not fit into Core ML's integers")
-    power = b.op("mil.pow", [np.int32(2), b.op("mil.minimum", [_int32(b, m.b), np.int32(min(dtype.bits, 30))])])
-    if m.d == "RIGHT":
-        right: Value = b.op("mil.floor_div", [_int32(b, m.a), power])
-        return right
-    left: Value = b.op("mil.mul", [_int32(b, m.a), power])
-    return wrap(b, left, dtype) if dtype.bits < 32 else left
+    width = min(dtype.bits, 32)
+    x, n = _int32(b, m.a), b.op("mil.minimum", [_int32(b, m.b), np.int32(width)])
+    first = b.op("mil.minimum", [n, np.int32(width // 2)])
+    steps = [b.op("mil.pow", [np.int32(2), k]) for k in (first, b.op("mil.sub", [n, first]))]
+    for factor in steps:
+        x = b.op("mil.floor_div" if m.d == "RIGHT" else "mil.mul", [x, factor])
+    return wrap(b, x, dtype) if dtype.bits < 32 and m.d == "LEFT" else x
 
 
 # ---- any number of operands

@@ -10,8 +10,11 @@ from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline
 
 
-def expand(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
+def expand(b: RuleBuilder, m: Bindings) -> tuple[Value | None, ...]:
     """Builds the definition of ``m.ys``' operator, its shape arithmetic computed.
+
+    Returns:
+        A value for each result, None for an optional one that nobody uses.
 
     Raises:
         Decline: ONNX gives no definition for these types and attributes.
@@ -33,7 +36,9 @@ def expand(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
     body = frontend.load(inlined)
     fold.run(body)
     dce.run(body)
-    return _spliced(b, body.main, {a.name: v for a in body.main.inputs if (v := _operand(op, a.name)) is not None})
+    operands = {a.name: v for a in body.main.inputs if (v := _operand(op, a.name)) is not None}
+    made = dict(zip(body.main.output_names, _spliced(b, body.main, operands)))
+    return tuple(made.get(f"o{k}") for k in range(len(m.ys)))
 
 
 def _operand(op: ir.Op, name: str) -> Value | None:
