@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import typer
 
+from compiler import cli_rules_write
+
 app = typer.Typer(
     no_args_is_help=True,
     help="Check, prove, explain, test, measure, format and document rules.",
 )
+cli_rules_write.register(app)

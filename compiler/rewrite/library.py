@@ -379,12 +379,15 @@ def read_rules(path: Path) -> s.RuleFile:
 def load_library(
     extra: Iterable[str | Path] = (), disabled: Iterable[str] = (), *, builtin: bool = True, traced: bool = False
 ) -> Library:
-    """The rules that come with the compiler, and those of further files.
+    """The rules that come with the compiler, those that installed packages bring, and those of further files.
+
+    A package brings rules by an entry point of the group ``planish.rules``: its value is a package or module beside
+    which ``*.rules`` files lie, or a function that gives their paths.
 
     Args:
         extra: rule files that join the stages they name.
         disabled: rules to leave out, by name.
-        builtin: False leaves out the compiler's own rules.
+        builtin: False leaves out the compiler's own rules and those of packages.
         traced: compile matchers that can say why they fail.
 
     Raises:
@@ -392,7 +395,38 @@ def load_library(
         RuleError: a file is wrong.
     """
     files = _cached_library() if builtin else []
-    return Library([*files, *(read_rules(Path(p)) for p in extra)], disabled, traced, checked=True)
+    packaged = _packaged() if builtin else []
+    return Library([*files, *(read_rules(Path(p)) for p in (*packaged, *extra))], disabled, traced, checked=True)
+
+
+#: The group of entry points by which packages bring rules.
+ENTRY_POINTS = "planish.rules"
+
+
+def _packaged() -> list[Path]:
+    """The rule files of installed packages, in the order of the entry points' names.
+
+    Raises:
+        UserError: an entry point cannot be loaded, or leads to no rules.
+    """
+    from importlib.metadata import entry_points
+
+    out: list[Path] = []
+    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda p: p.name):
+        origin = f"the rules '{point.name}' that package {point.dist.name if point.dist else '?'} brings"
+        try:
+            found = point.load()
+        except Exception as e:  # what a package does on import is its own
+            raise UserError(f"{origin} cannot be loaded: {e}", "reinstall or remove the package") from e
+        if callable(found):
+            paths = [Path(p) for p in found()]
+        else:
+            folders = [Path(p) for p in getattr(found, "__path__", ())] or [Path(found.__file__).parent]
+            paths = sorted(p for folder in folders for p in folder.glob("*.rules"))
+        if not paths:
+            raise UserError(f"{origin} are no files", "reinstall or remove the package")
+        out.extend(paths)
+    return out
 
 
 def _cached_library() -> list[s.RuleFile]:
