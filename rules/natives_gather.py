@@ -134,16 +134,16 @@ def _scatter_corner(b: RuleBuilder, m: Bindings, indices: Any, updates: Value, a
     """Updates that cover a corner of the data only: each gets all its coordinates."""
     shape = shape_of(m.i)
     grids = np.meshgrid(*(np.arange(n, dtype=np.int32) for n in shape), indexing="ij")
-    columns: list[Any] = [g.reshape(-1, 1) for g in grids]
-    if isinstance(indices, Value) and indices.constant is None:
-        columns[axis] = b.op("mil.reshape", [indices, ints([-1, 1])])
-        places: Any = b.op(
-            "mil.concat", [c if isinstance(c, Value) else b.constant(c, "mil") for c in columns], {"axis": 1}
-        )
+    own = indices.constant if isinstance(indices, Value) else indices
+    dtype = dtype_of(m.i).numpy
+    columns: list[Any] = [g.reshape(-1, 1).astype(dtype) for g in grids]
+    if own is not None:
+        columns[axis] = np.asarray(own).reshape(-1, 1)
+        places: Any = np.concatenate(columns, axis=1)
     else:
-        array = indices.constant if isinstance(indices, Value) else indices
-        columns[axis] = np.asarray(array).reshape(-1, 1)
-        places = np.concatenate(columns, axis=1).astype(np.int32)
+        columns = [b.constant(c, "mil") for c in columns]
+        columns[axis] = b.op("mil.reshape", [indices, ints([-1, 1])])
+        places = b.op("mil.concat", columns, {"axis": 1})
     flat = b.op("mil.reshape", [updates, ints([-1])]) if rank_of(updates) != 1 else updates
     return _as_numbers(b, m.x, lambda x: b.op("mil.scatter_nd", [x, places, flat], {"mode": mode}))
 

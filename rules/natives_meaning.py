@@ -143,7 +143,7 @@ def sliding_windows(b: RuleBuilder, m: Bindings) -> Value:
 
 
 def slice_by_index(b: RuleBuilder, m: Bindings) -> Value:
-    """NumPy's slices. A masked begin or end is as far as the stride's direction goes; a squeezed axis is one element."""
+    """NumPy's slices. A masked bound is as far as the stride's direction goes; a squeezed axis is one element."""
     rank = rank_of(m.x)
     none = (False,) * rank
     strides = tuple(m.stride) if m.stride is not None else (1,) * rank
@@ -296,6 +296,9 @@ def band_part(b: RuleBuilder, m: Bindings) -> Value:
     rows, columns = shape_of(m.x)[-2:]
     below = np.arange(rows)[:, None] - np.arange(columns)[None, :]
     kept = ((m.l < 0) | (below <= m.l)) & ((m.u < 0) | (-below <= m.u))
+    if dtype_of(m.x) is BOOL:
+        flags: Value = b.op("onnx.And", [kept, m.x])
+        return flags
     out: Value = b.op("onnx.Where", [kept, m.x, np.zeros((), dtype_of(m.x).numpy)])
     return out
 
@@ -351,5 +354,9 @@ def one_hot(b: RuleBuilder, m: Bindings) -> Value:
     if dtype is I32 and isinstance(m.off, float):
         dtype = F32
     on, off = (np.asarray(v).astype(dtype.numpy).reshape(()) for v in (m.on, m.off))
-    out: Value = b.op("onnx.Where", [b.op("onnx.Equal", [column, places]), on, off])
+    hit = b.op("onnx.Equal", [column, places])
+    if dtype is BOOL:
+        lit: Value = b.op("onnx.Or", [b.op("onnx.And", [hit, on]), b.op("onnx.And", [b.op("onnx.Not", [hit]), off])])
+        return lit
+    out: Value = b.op("onnx.Where", [hit, on, off])
     return out

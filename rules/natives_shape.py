@@ -364,6 +364,12 @@ def _bound(value: int, forward: bool, first: bool) -> tuple[int, bool]:
 
 def slice_by_values(b: RuleBuilder, m: Bindings) -> Value:
     """Bounds that are computed at run time, for the axes that are named; the others are masked."""
+    if (
+        m.starts.constant is not None
+        and m.ends.constant is not None
+        and (m.axes is None or m.axes.constant is not None)
+    ):
+        raise Decline("bounds known at compile time have been tried")
     axes_given, steps_given = constant_ints(m.axes), constant_ints(m.steps)
     if (m.axes is not None and axes_given is None) or (m.steps is not None and steps_given is None):
         return _slice_by_places(b, m)
