@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, cast
@@ -84,6 +85,11 @@ def _syntax_error(e: UnexpectedInput, source: str, path: str) -> Diagnostic:
     lines = source.splitlines() or [""]
     if isinstance(e, UnexpectedEOF) or (isinstance(e, UnexpectedToken) and e.token.type == "$END"):
         pos = s.Pos(len(lines), len(lines[-1]) + 1, len(lines), len(lines[-1]) + 2)
+        unclosed = _unclosed(source)
+        if unclosed is not None:
+            message = f"the file ends too early; this '{source[unclosed]}' is not closed"
+            line, column = source.count("\n", 0, unclosed) + 1, unclosed - source.rfind("\n", 0, unclosed)
+            return Diagnostic(path, s.Pos(line, column, line, column + 1), message, code="syntax")
         expected = getattr(e, "expected", ())
         return Diagnostic(path, pos, f"the file ends too early; expected {_expected(expected)}", code="syntax")
     line, column = max(e.line, 1), max(e.column, 1)
@@ -94,6 +100,17 @@ def _syntax_error(e: UnexpectedInput, source: str, path: str) -> Diagnostic:
         found, width, expected = f"'{token}'", len(token), cast("UnexpectedToken", e).expected
     message = f"unexpected {found}; expected {_expected(expected)}"
     return Diagnostic(path, s.Pos(line, column, line, column + width), message, code="syntax")
+
+
+def _unclosed(source: str) -> int | None:
+    """The offset of the innermost bracket that is open at the end of a text."""
+    opened: list[int] = []
+    for m in re.finditer(r'//[^\n]*|"(?:[^"\\\n]|\\.)*"|[(){}\[\]]', source):
+        if m[0] in ("(", "{", "["):
+            opened.append(m.start())
+        elif m[0] in (")", "}", "]") and opened:
+            opened.pop()
+    return opened[-1] if opened else None
 
 
 def _expected(terminals: Iterable[str]) -> str:
