@@ -58,6 +58,11 @@ _TERMINALS = {
 }
 
 
+#: Patterns and expressions nest no deeper: Python itself refuses an expression in 200 parentheses.
+_MOST_NESTED = 64
+_TOO_DEEP = f"this is nested more than {_MOST_NESTED} deep; name parts of it"
+
+
 @functools.cache
 def _parser() -> Lark:
     return Lark(
@@ -72,13 +77,11 @@ def parse(source: str, path: str = "<rules>") -> s.RuleFile:
         RuleError: the text does not follow the grammar; one diagnostic with what was expected.
     """
     try:
-        tree = _parser().parse(source)
+        return _Reader(path, source).file(_parser().parse(source))
     except UnexpectedInput as e:
         raise RuleError([_syntax_error(e, source, path)], {path: source}) from None
     except RecursionError:
-        message = "expressions are nested too deeply; name parts of them"
-        raise RuleError([Diagnostic(path, s.Pos(1, 1, 1, 2), message, code="syntax")], {path: source}) from None
-    return _Reader(path, source).file(tree)
+        raise RuleError([Diagnostic(path, s.Pos(1, 1, 1, 2), _TOO_DEEP, code="syntax")], {path: source}) from None
 
 
 def _syntax_error(e: UnexpectedInput, source: str, path: str) -> Diagnostic:
@@ -168,6 +171,10 @@ class _Reader:
     def file(self, tree: Tree[Token]) -> s.RuleFile:
         for item in _trees(tree):
             getattr(self, f"_item_{item.data}")(item)
+        for part in (*self.out.rules, *self.out.fns.values(), *self.out.patterns.values()):
+            deep = _too_deep(part)
+            if deep is not None:
+                self.error(deep, _TOO_DEEP)
         if self.errors:
             raise RuleError(self.errors, {self.path: self.out.source})
         return self.out
@@ -517,6 +524,24 @@ class _Climber:
         if item == "-" and isinstance(inner, s.Literal) and not isinstance(inner.value, str):
             return s.Literal(-inner.value, _span(_pos(item), inner.pos))
         return s.Unary(str(item), inner, _span(_pos(item), inner.pos))
+
+
+def _too_deep(part: Any) -> s.Pos | None:
+    """Where something in a rule or definition is nested deeper than is allowed."""
+    todo: list[tuple[Any, int]] = [(part, 0)]
+    while todo:
+        node, depth = todo.pop()
+        if isinstance(node, tuple):
+            if not isinstance(node, s.Pos):
+                todo.extend((x, depth) for x in node)
+            continue
+        fields = getattr(node, "__dataclass_fields__", None)
+        if fields is None:
+            continue
+        if depth > _MOST_NESTED:
+            return cast("s.Pos", node.pos)
+        todo.extend((getattr(node, f), depth + 1) for f in fields)
+    return None
 
 
 def _is_ordered(t: Tree[Token]) -> bool:
