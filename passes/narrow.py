@@ -34,6 +34,9 @@ from compiler.ir import (
 
 Array = np.ndarray[Any, Any]
 
+#: The most axes that a tensor has in Core ML (coremltools refuses more, too).
+MOST_AXES = 5
+
 #: Operators whose narrow integers are storage, not numbers to compute with.
 _STORAGE = ("mil.constexpr_", "mil.quantize", "mil.dequantize")
 
@@ -58,7 +61,7 @@ def run(module: Module) -> None:
 
 
 def narrowed(dtype: DType) -> DType:
-    """The element type that Core ML computes with in place of ``dtype``: floats but f16 become f32, all integers i32."""
+    """The element type Core ML computes with in place of ``dtype``: floats but f16 become f32, all integers i32."""
     if dtype.is_integer:
         return I32
     return F32 if dtype.is_float and dtype is not F16 else dtype
@@ -66,6 +69,24 @@ def narrowed(dtype: DType) -> DType:
 
 def _retyped(type_: Type) -> Type:
     return type_.with_dtype(narrowed(type_.dtype)) if isinstance(type_, TensorType) else type_
+
+
+def _held(type_: Type, op: Op) -> Type:
+    """``type_``, if a Core ML tensor can have it.
+
+    Raises:
+        UnsupportedError: it has more axes than Core ML's tensors, or no elements.
+    """
+    shape = type_.shape if isinstance(type_, TensorType) else None
+    if shape is None or (len(shape) <= MOST_AXES and 0 not in shape):
+        return type_
+    at = op.loc.nodes[0] if op.loc.nodes else op.name
+    dims = " × ".join(map(str, shape))
+    if len(shape) > MOST_AXES:
+        raise UnsupportedError(
+            f"'{at}' gives a tensor of rank {len(shape)} ({dims}); Core ML's have at most {MOST_AXES}"
+        )
+    raise UnsupportedError(f"'{at}' gives a tensor without elements ({dims}), which Core ML does not have")
 
 
 def _inputs(function: Function) -> None:
@@ -120,7 +141,7 @@ def _block(block: Block) -> None:
                 if isinstance(value, np.ndarray):
                     op.attributes[name] = _fitted(value, op)
             for result in op.results:
-                result.type = _retyped(result.type)
+                result.type = _held(_retyped(result.type), op)
 
 
 def _constant(op: Op) -> None:

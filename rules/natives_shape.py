@@ -195,7 +195,7 @@ def concat(b: RuleBuilder, m: Bindings) -> Value:
     return out
 
 
-def split(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
+def split(b: RuleBuilder, m: Bindings) -> tuple[Value | None, ...]:
     count = len(m.ys)
     if count == 1:
         return (m.x,)
@@ -207,13 +207,17 @@ def split(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
         sizes = tuple(int(dims_of(y)[axis]) for y in m.ys)
     if sizes is None:
         raise Decline("sizes not known at compile time")
-    if 0 in sizes:
+    full = [i for i, n in enumerate(sizes) if n]
+    if any(m.ys[i].use_count for i, n in enumerate(sizes) if not n):
         raise Decline("Core ML has no empty tensors")
-    if len(set(sizes)) == 1:
-        attributes: dict[str, Any] = {"axis": axis, "num_splits": count}
+    if len({sizes[i] for i in full}) == 1:
+        attributes: dict[str, Any] = {"axis": axis, "num_splits": len(full)}
     else:
-        attributes = {"axis": axis, "split_sizes": sizes}
-    return tuple(b.op("mil.split", [m.x], attributes, results=count, replaced=m.ys))
+        attributes = {"axis": axis, "split_sizes": tuple(sizes[i] for i in full)}
+    replaced = tuple(m.ys[i] for i in full)
+    made = b.op("mil.split", [m.x], attributes, results=len(full), replaced=replaced) if len(full) > 1 else (m.x,)
+    placed = dict(zip(full, made))
+    return tuple(placed.get(i) for i in range(count))
 
 
 def expand(b: RuleBuilder, m: Bindings) -> Value:

@@ -290,6 +290,12 @@ def test_gemm(attributes: dict[str, Any]) -> None:
 
 
 def test_dense_layer_is_linear() -> None:
+    module, arrays = build("MatMul", [rand(3, 4), C(rand(4, 5))])
+    b = ir.Builder(module.main.block)
+    module.main.set_outputs([b.op("onnx.Add", [b.constant(rand(1, 5), "onnx"), module.main.outputs[0]]).result])
+    lowered = lower(module)
+    assert kinds(lowered) == ["linear"]
+    np.testing.assert_allclose(run_mil(lowered, arrays)[0], arrays["x0"] @ rand(4, 5) + rand(1, 5), 1e-5)
     assert kinds(check("Gemm", [rand(3, 4), C(rand(4, 5)), C(rand(5))])) == ["linear"]
 
 
@@ -369,6 +375,42 @@ def test_transpose_of_high_rank_between_reshapes(shape: tuple[int, ...], perm: t
     lowered = lower(module)
     assert max(v.type.rank for op in lowered.walk() for v in op.results) <= 5
     np.testing.assert_array_equal(run_mil(lowered, arrays)[0], x.reshape(shape).transpose(perm).reshape(-1))
+
+
+def test_axes_merge_where_more_than_five_are_passed_through() -> None:
+    """x (2·3·2·4·2·5) reshaped to rank 6, worked on, and reshaped back."""
+    shape = (2, 3, 2, 4, 2, 5)
+    x = rand(int(np.prod(shape)))
+    bias = rand(3, 1, 4, 1, 1)
+
+    def lowered(make: Any) -> np.ndarray:
+        module, arrays = build("Reshape", [x, C(shape)])
+        b = ir.Builder(module.main.block)
+        high = module.main.outputs[0]
+        made = make(b, high)
+        module.main.set_outputs([b.op("onnx.Reshape", [made, b.constant(np.array([-1]), "onnx")]).result])
+        mil = lower(module)
+        assert max(v.type.rank for op in mil.walk() for v in op.results if op.defn.constant is None) <= 5
+        return run_mil(mil, arrays)[0]
+
+    high = x.reshape(shape)
+    got = lowered(lambda b, v: b.op("onnx.Add", [v, b.constant(bias, "onnx")]).result)
+    np.testing.assert_allclose(got, (high + bias).reshape(-1), 1e-6)
+    got = lowered(lambda b, v: b.op("onnx.Relu", [v]).result)
+    np.testing.assert_array_equal(got, np.maximum(x, 0))
+    got = lowered(lambda b, v: b.op("onnx.ReduceSum", [v, b.constant(np.array([1, 2, -1]), "onnx")]).result)
+    np.testing.assert_allclose(got, high.sum(axis=(1, 2, 5)).reshape(-1), 1e-5, 1e-6)
+    got = lowered(lambda b, v: b.op("onnx.Concat", [v, v], {"axis": 2}).result)
+    np.testing.assert_array_equal(got, np.concatenate([high, high], axis=2).reshape(-1))
+    got = lowered(lambda b, v: b.op("onnx.Softmax", [v], {"axis": 3}).result)
+    np.testing.assert_allclose(got, (np.exp(high) / np.exp(high).sum(3, keepdims=True)).reshape(-1), 1e-5)
+
+
+def test_rank_and_emptiness_are_refused() -> None:
+    with pytest.raises(UnsupportedError, match="'the_Unsqueeze' gives a tensor of rank 6"):
+        lower(build("Unsqueeze", [rand(1, 1, 1, 2), C([0, 1])])[0])
+    with pytest.raises(UnsupportedError, match="without elements"):
+        lower(build("Relu", [np.zeros((2, 0), np.float32)])[0])
 
 
 def test_joining_and_splitting() -> None:
