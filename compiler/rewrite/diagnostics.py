@@ -12,7 +12,7 @@ from compiler.rewrite.syntax import Pos
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One finding in a rule file. ``line`` and ``column`` are 1-based; ``example`` is a graph that shows it, as text."""
+    """One finding in a rule file. Lines and columns are 1-based; ``example`` is a graph that shows it, as text."""
 
     file: str
     pos: Pos

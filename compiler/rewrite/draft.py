@@ -49,6 +49,7 @@ class _Draft:
             raise UserError("the nodes are all constants", "name at least one that computes something")
         self.ops, self.name, self.stage, self.to = ops, name, stage, to
         self.names: dict[Value, str] = {}
+        self.steps = 0
         self.inputs: list[Value] = []
         self.constants: list[Value] = []
         inside = set(ops)
@@ -102,7 +103,10 @@ class _Draft:
         return f"{left} = {op.name.removeprefix('onnx.')}({', '.join(operands)}){shown}"
 
     def result(self, v: Value) -> str:
-        return self.names.setdefault(v, f"t{len(self.names) + 1}") if v._uses or v in self.roots else "_"
+        if v not in self.names and v._uses:
+            self.steps += 1
+            self.names[v] = f"t{self.steps}"
+        return self.names.get(v, "_")
 
     def operand(self, v: Value | None) -> str:
         if v is None:

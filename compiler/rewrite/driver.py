@@ -42,12 +42,17 @@ _MOST_HOISTED = 64
 
 @dataclass(slots=True)
 class RuleStats:
-    """What one rule did: how often it was tried, applied, and turned down because types did not fit."""
+    """What one rule did: how often it was tried, applied, and turned down because what it built did not fit.
+
+    ``reason`` says why it was turned down last; ``ops`` is by how many operators it has changed their number.
+    """
 
     attempts: int = 0
     fires: int = 0
     rejected: int = 0
     seconds: float = 0.0
+    reason: str = ""
+    ops: int = 0
 
 
 @dataclass(slots=True)
@@ -87,7 +92,7 @@ class _Descent:
         return count == _RECURRENCES
 
 
-class Endless(RewriteError):
+class Endless(RewriteError):  # noqa: N818 (what the rules are, not what failed)
     """Rules do not terminate. ``cycle`` names them, in the order in which they fire where that is known."""
 
     def __init__(self, message: str, cycle: Sequence[str]) -> None:
@@ -245,16 +250,22 @@ class _Run:
         except Decline:
             builder.undo()
             return False
+        except InferenceError as e:  # the rule is not made for a graph like this one
+            builder.undo()
+            return turned_down(stats, str(e))
         except Exception as e:
             builder.undo()
             raise _failed(entry, op, "the result", e) from e
         made = set(builder.made)
-        if not all(_fits(old, new, made) for old, new in pairs) or not _reaches_users(pairs, roots, before, matched):
+        misfit = next(((old, new) for old, new in pairs if not _fits(old, new, made)), None)
+        if misfit is not None:
             builder.undo()
-            stats.rejected += 1
-            return False
+            return turned_down(stats, f"a value of type {misfit[1].type} cannot stand for one of type {misfit[0].type}")
+        if not _reaches_users(pairs, roots, before, matched):
+            builder.undo()
+            return turned_down(stats, "a result inside the match is used before the place where it would be made")
         stats.fires += 1
-        self.apply(entry.rule.name, pairs, matched, builder.made)
+        stats.ops += len(builder.made) - self.apply(entry.rule.name, pairs, matched, builder.made)
         return True
 
     @staticmethod
@@ -297,7 +308,8 @@ class _Run:
             first.block.insert_before(first, op)
         return first
 
-    def apply(self, rule: str, pairs: Sequence[tuple[Value, Any]], matched: Sequence[Op], made: Sequence[Op]) -> None:
+    def apply(self, rule: str, pairs: Sequence[tuple[Value, Any]], matched: Sequence[Op], made: Sequence[Op]) -> int:
+        """Puts the new values in the place of the old; the number of operators that are gone."""
         parent = None
         for m in matched:
             d = self.descent.get(m)
@@ -335,6 +347,7 @@ class _Run:
                                 self.push(user)
         if self.on_fire is not None:
             self.on_fire(rule, gone, made)
+        return len(gone)
 
     def erase(self, matched: Sequence[Op]) -> list[Op]:
         """Erases matched operators that nothing uses any more, and what thereby falls out of use."""
@@ -431,6 +444,13 @@ def _fits(old: Value, new: Any, made: set[Op]) -> bool:
     return met is new.type and not (isinstance(old.type, TensorType) and old.type.shape is None)
 
 
+def turned_down(stats: RuleStats, reason: str) -> bool:
+    """Counts a result that is not taken."""
+    stats.rejected += 1
+    stats.reason = reason
+    return False
+
+
 def _reaches_users(pairs: Sequence[tuple[Value, Any]], roots: Sequence[Op], before: Op, matched: Sequence[Op]) -> bool:
     """Whether what stands for results inside the match comes before all that goes on using them."""
     for old, _ in pairs:
@@ -466,7 +486,7 @@ def _collect(op: Op | None, first: Op, inside: set[Op], to_move: list[Op]) -> bo
 def _failed(entry: Entry, op: Op, part: str, e: Exception) -> RewriteError:
     rule = entry.rule
     where = f" at {op.loc}" if op.loc.nodes else ""
-    what = str(e) if isinstance(e, InferenceError) else f"{type(e).__name__}: {e}"
+    what = f"{type(e).__name__}: {e}"
     return RewriteError(
         f"{rule.file}:{rule.pos.line}: rule '{rule.name}': {part} failed on {op.name}{where}: {what}",
         f"correct the rule, or leave it out with --disable-rule {rule.name}",

@@ -131,6 +131,19 @@ def together(a: Sequence[Dim], b: Sequence[Dim]) -> tuple[Dim, ...] | None:
     return tuple(out)
 
 
+def shapeless(value: Value, user: Op) -> bool:
+    """Whether a constant surely leaves the results of ``user`` in the shape that another operand gives them."""
+    array = value.constant
+    assert array is not None
+    if array.ndim == 0:
+        return True
+    others = [v.shape for v in user.operands if v is not None and v is not value]
+    if array.size == 1:
+        return not others or any(d is not None and len(d) >= array.ndim for d in others)
+    shape = user.results[0].shape
+    return shape is not None and any(d is not None and same(d, shape) for d in others)
+
+
 def close(x: Any, number: float, tolerance: float) -> bool:
     """Whether an attribute is ``number`` to a relative tolerance."""
     return isinstance(x, (int, float)) and abs(x - number) <= tolerance * abs(number)
@@ -141,6 +154,7 @@ _HELPERS: dict[str, Any] = {
     "_unused": unused_beyond,
     "_holds": holds,
     "_holds_list": holds_list,
+    "_shapeless": shapeless,
     "_close": close,
     "_into": into,
     "_together": together,
@@ -210,6 +224,10 @@ class MatcherCompiler:
         self.globals[name] = value
         return name
 
+    def spelled(self, value: Any) -> str:
+        """Source of a value: Python has no literal for infinity and NaN."""
+        return repr(value) if _finite(value) else self.refer(value)
+
     # ---- the function
 
     def compile(self) -> Matcher:
@@ -227,7 +245,7 @@ class MatcherCompiler:
             emit()
         self.known_dims()
         for name, value in self.defaults:
-            self.emit(f"if {local(name)} is None: {local(name)} = {value!r}")
+            self.emit(f"if {local(name)} is None: {local(name)} = {self.spelled(value)}")
         self.conditions()
         names = tuple(dict.fromkeys([*sorted(self.bound), *(b.id for b in v.let)]))
         values = ", ".join(local(n) for n in names)
@@ -251,12 +269,16 @@ class MatcherCompiler:
         self.emit("try:")
         self.depth += 1
         for w in early:
-            self.check(self.expressions.data(w, v.bindings), w.pos, "where")
+            self.clause(w, "where")
         for b in v.let:
+            self.clause(b.value, "let")
             self.emit(f"{local(b.id)} = {self.expressions.data(b.value, v.bindings)}")
         for w in late:
-            self.check(self.expressions.data(w, v.bindings), w.pos, "where")
+            self.clause(w, "where")
         chosen = local(VARIANT)
+        if self.traced:
+            whens = [r.when.pos for r in v.rewrites if r.when is not None]
+            self.at(whens[0] if whens else v.rule.pos, "when")
         for i, r in enumerate(v.rewrites):
             if r.when is None:
                 self.emit(f"{'else: ' if i else ''}{chosen} = {i}")
@@ -265,16 +287,31 @@ class MatcherCompiler:
             self.emit(f"{word} {self.expressions.data(r.when, v.bindings)}: {chosen} = {i}")
         else:
             if self.traced:
-                self.steps.append(Step(v.rewrites[-1].pos, "no variant's 'when' holds"))
-                self.emit(f"else: _trace({len(self.steps) - 1}, locals()); {self.fail()}")
+                self.emit(f"else: _trace(_at, locals()); {self.fail()}")
             else:
                 self.emit(f"else: {self.fail()}")
         self.depth -= 1
         self.emit("except _Decline as _why:")
         if self.traced:
-            self.steps.append(Step(v.rule.pos, "a fact that the rule needs is not known"))
-            self.emit(f"    _trace({len(self.steps) - 1}, locals())")
+            self.emit("    _trace(_at, locals())")
         self.emit(f"    {self.fail()}")
+
+    def clause(self, e: s.Expr, text: str) -> None:
+        """Emits the test of a condition; of what ``let`` computes, only where it is written."""
+        if self.traced:
+            self.at(e.pos, text)
+        if text == "let":
+            return
+        condition = self.expressions.data(e, self.variant.bindings)
+        self.emit(f"if not ({condition}):")
+        if self.traced:
+            self.emit("    _trace(_at, locals())")
+        self.emit(f"    {self.fail()}")
+
+    def at(self, pos: s.Pos, text: str) -> None:
+        """Emits, in the traced form, which clause comes now: what is not known may be asked for anywhere in it."""
+        self.steps.append(Step(pos, text))
+        self.emit(f"_at = {len(self.steps) - 1}")
 
     # ---- operators
 
@@ -348,10 +385,10 @@ class MatcherCompiler:
             values = {0: first, 1: second}
         # Cheap operands first: a nested operator whose name is wrong ends the attempt before anything is bound.
         for i in sorted(placed, key=lambda i: (not isinstance(placed[i], s.OpPattern), i)):
-            self.value(values[i], placed[i])
+            self.value(values[i], placed[i], var)
 
-    def value(self, source: str, p: s.Pattern) -> None:
-        """Emits the tests of one operand."""
+    def value(self, source: str, p: s.Pattern, user: str) -> None:
+        """Emits the tests of one operand of the operator in ``user``."""
         match p:
             case s.ValuePattern(name, optional, constraint, pos, default):
                 self.named_value(source, name, optional, constraint, pos)
@@ -365,9 +402,8 @@ class MatcherCompiler:
                 var = self.constant(source, pos)
                 shown = f"{'≈' if tolerance is not None else ''}{number}"
                 number_name = repr(number) if math.isfinite(number) else self.refer(number)
-                self.late.append(
-                    lambda: self.check(f"_holds({var}, {number_name}, {tolerance!r})", pos, f"constant {shown}")
-                )
+                test = f"_holds({var}, {number_name}, {tolerance!r}) and _shapeless({var}, {user})"
+                self.late.append(lambda: self.check(test, pos, f"constant {shown}"))
             case s.ListPattern(values, pos):
                 var = self.constant(source, pos)
                 self.late.append(lambda: self.check(f"_holds_list({var}, {values!r})", pos, f"constant {list(values)}"))
@@ -499,9 +535,7 @@ class MatcherCompiler:
                     self.bind_attribute(var, a, c)
                     return
                 case "literal":
-                    tests.append(
-                        f"_same({var}, {c.value!r})" if _finite(c.value) else f"_same({var}, {self.refer(c.value)})"
-                    )
+                    tests.append(f"_same({var}, {self.spelled(c.value)})")
                 case _:
                     number, tolerance = c.value
                     tests.append(f"_close({var}, {number!r}, {tolerance!r})")
@@ -514,7 +548,7 @@ class MatcherCompiler:
                 return
             self.check(f"{var} is not None", a.pos, f"attribute {a.name} is given")
         elif c.kind == "default":
-            self.emit(f"if {var} is None: {var} = {c.value[1]!r}")
+            self.emit(f"if {var} is None: {var} = {self.spelled(c.value[1])}")
         if name in self.bound:
             self.check(f"_same({var}, {local(name)})", a.pos, f"attribute {a.name} equals '{name}'")
         else:
@@ -680,6 +714,8 @@ def anchor_keys(v: Variant) -> tuple[dict[str, tuple[frozenset[str] | None, ...]
 
 
 def _finite(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_finite, value))
     return not isinstance(value, float) or math.isfinite(value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import random
 from pathlib import Path
@@ -37,10 +38,8 @@ def test_changed_and_random_rules_give_rule_errors_only(fuzz: ModuleType) -> Non
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=80))
 def test_any_text_parses_or_is_a_rule_error(text: str) -> None:
-    try:
-        parse(text)
-    except RuleError as e:
-        assert e.diagnostics[0].pos.line >= 1
+    with contextlib.suppress(RuleError):
+        assert parse(text).source == text
 
 
 @pytest.mark.parametrize(
