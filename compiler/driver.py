@@ -169,6 +169,7 @@ def lower(module: Module, library: Library, report: Report) -> None:
         UnsupportedError: an operator has no lowering; the message names its node.
     """
     from passes import cse, dce, narrow
+    from rules import limits
 
     target = report.target
     with report.stage("lower") as stage:
@@ -177,6 +178,9 @@ def lower(module: Module, library: Library, report: Report) -> None:
         for op in module.walk():
             if op.defn.dialect not in ("mil", "ir"):
                 at = f" at node '{op.loc.nodes[0]}'" if op.loc.nodes else ""
+                why = limits.reason(op)
+                if why is not None:
+                    raise UnsupportedError(f"{op.name}{at} cannot be compiled: {why}", "a model without it")
                 raise UnsupportedError(
                     f"{op.name}{at} has no lowering to Core ML for {target.os}",
                     f"a rule for it in a file given with --rules; planish rules explain says why none fits {op.name}",

@@ -142,6 +142,10 @@ def _block(block: Block) -> None:
                     op.attributes[name] = _fitted(value, op)
             for result in op.results:
                 result.type = _held(_retyped(result.type), op)
+            if op.name == "mil.cast" and op.operands[0] is not None and op.operands[0].type is op.result.type:
+                # It led from one type that Core ML lacks to another, or to the one that stands for it.
+                op.result.replace_all_uses_with(op.operands[0])
+                op.erase()
 
 
 def _constant(op: Op) -> None:

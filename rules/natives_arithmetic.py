@@ -38,7 +38,7 @@ def cast_to_narrow(b: RuleBuilder, m: Bindings) -> Value:
     x = _int32(b, m.x)
     to, source = dtype_of(m.y), dtype_of(m.x)
     fits = source is BOOL or (source.is_integer and source.bits < to.bits and not source.is_signed)
-    return b.op("mil.identity", [x]) if fits or source is to else wrap(b, x, to)
+    return b.op("mil.cast", [x], {"dtype": "int32"}) if fits or source is to else wrap(b, x, to)
 
 
 def wrapping(b: RuleBuilder, m: Bindings) -> Value:
@@ -81,7 +81,7 @@ def is_natural(x: Value, depth: int = 6) -> bool:
     """Whether no element of ``x`` is negative, as far as a few operators back tell."""
     array = x.constant
     if array is not None:
-        return array.size == 0 or array.dtype.kind == "b" or bool(array.min() >= 0)
+        return bool(array.size == 0 or array.dtype.kind == "b" or array.min() >= 0)
     if dtype_of(x) is BOOL or not dtype_of(x).is_signed:
         return True
     op = x.op

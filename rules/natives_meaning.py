@@ -87,6 +87,7 @@ def concat(b: RuleBuilder, m: Bindings) -> Value:
 def split(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
     count = len(m.ys)
     axis = axis_of(m.a, rank_of(m.x))
+    sizes: list[int] | None
     if m.s is not None:
         sizes = list(m.s)
     else:

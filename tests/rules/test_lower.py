@@ -10,6 +10,7 @@ import pytest
 from compiler import ir
 from compiler.errors import UnsupportedError
 from compiler.ir import Module
+from rules.limits import REASONS, reason
 from tests.rules.harness import C, build, check, lower, rand, refuses, run_mil
 
 X, Y = rand(2, 3, 4), rand(3, 1, seed=1)
@@ -596,3 +597,31 @@ def test_widths_are_declared() -> None:
     assert lowered.main.attributes["declared.x0"].dtype is ir.I64
     assert lowered.main.attributes["declared.y0"].dtype is ir.F64
     assert lowered.main.outputs[0].type is ir.TensorType(ir.F32, (3,))
+
+
+def test_casts_between_what_becomes_one_type_vanish() -> None:
+    assert kinds(check("Cast", [rand(3, dtype=np.int32)], {"to": ir.I64})) == []
+    assert kinds(check("Cast", [np.array([1, 200], np.uint8)], {"to": ir.U16})) == []
+
+
+# ---- what Core ML cannot do
+
+
+def test_reasons() -> None:
+    def why(op: str, operands: list[Any], **attributes: Any) -> str | None:
+        module, _ = build(op, operands, attributes)
+        return reason(next(o for o in module.walk() if o.name == f"onnx.{op}"))
+
+    assert why("Det", [rand(3, 3)]) == "Core ML has no determinants"
+    assert why("Cast", [rand(3)], to=ir.STRING) == "Core ML computes with numbers, not with text"
+    assert why("Cast", [rand(3)], to=ir.F8E5M2) == "Core ML cannot round to f8e5m2"
+    assert why("Relu", [rand(1, 1, 1, 1, 1, 1)]) == "a tensor here has rank 6, and Core ML's have at most 5 axes"
+    assert why("Relu", [np.zeros((2, 0), np.float32)]) == (
+        "a tensor here has no elements (2 × 0), and Core ML has no empty tensors"
+    )
+    assert why("Relu", [rand(3)]) is None
+
+
+def test_reasons_name_operators() -> None:
+    for name in REASONS:
+        assert ir.lookup(name).name == name
