@@ -415,23 +415,3 @@ def gemm_as_matmul(b: RuleBuilder, m: Bindings) -> Value:
         return y
     c = m.c if m.beta == 1 else b.op("onnx.Mul", [m.c, m.beta])
     return b.op("onnx.Add", [y, c])  # type: ignore[no-any-return]
-
-
-def has_nested_concat(y: Value) -> bool:
-    """Whether an operand of the Concat that makes ``y`` is a Concat along the same axis, used nowhere else."""
-    assert y.op is not None
-    return any(_is_nested(v, y.op.attributes["axis"]) for v in y.op.operands)
-
-
-def _is_nested(v: Value | None, axis: int) -> bool:
-    assert v is not None
-    return v.op is not None and v.op.name == "onnx.Concat" and v.op.attributes["axis"] == axis and v.use_count == 1
-
-
-def flat_concat(b: RuleBuilder, m: Bindings) -> Value:
-    """One Concat of all that nested ones along the same axis join."""
-    flat: list[Value | None] = []
-    for v in m.xs:
-        flat.extend(v.op.operands if _is_nested(v, m.a) else [v])
-    y: Value = b.op("onnx.Concat", flat, {"axis": m.a})
-    return y
