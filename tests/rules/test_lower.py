@@ -566,6 +566,36 @@ def test_made_of_shapes() -> None:
     check("ReverseSequence", [rand(4, 3, 2), np.array([1, 4, 2])])
 
 
+# ---- Fourier transforms
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_dft(parts: int) -> None:
+    x = rand(2, 7, 3, parts)
+    for attributes in ({}, {"onesided": 1}, {"inverse": 1}):
+        if not (attributes.get("onesided") and parts == 2):
+            check("DFT", [x, None, C(np.int64(1))], attributes, rtol=1e-4, atol=1e-5)
+    check("DFT", [x, C(np.int64(4)), C(np.int64(1))], rtol=1e-4, atol=1e-5)
+    check("DFT", [x, C(np.int64(5))], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("n", [6, 7])
+def test_inverse_dft_of_half_a_spectrum(n: int) -> None:
+    signal = rand(2, n)
+    half = np.fft.rfft(signal)
+    pairs = np.stack([half.real, half.imag], axis=-1).astype(np.float32)
+    attributes = {"inverse": 1, "onesided": 1}
+    module, arrays = build("DFT", [pairs, C(np.int64(n)), C(np.int64(1))], attributes)
+    np.testing.assert_allclose(run_mil(lower(module), arrays)[0][..., 0], signal, 1e-4, 1e-5)
+
+
+def test_stft() -> None:
+    signal, window = rand(2, 64, 1), C(np.hanning(16).astype(np.float32))
+    for onesided in (0, 1):
+        check("STFT", [signal, C(np.int64(8)), window, C(np.int64(16))], {"onesided": onesided}, rtol=1e-4, atol=1e-4)
+    check("STFT", [signal, C(np.int64(8)), None, C(np.int64(16))], rtol=1e-4, atol=1e-4)
+
+
 # ---- operators that ONNX defines by others
 
 
