@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from compiler.ir import Value
 from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline
-from rules.natives import dtype_of, rank_of, shape_of
+from rules.natives import dtype_of, permuted, rank_of, shape_of
+
+Array = np.ndarray[Any, Any]
+
+#: The highest rank that Core ML's tensors have.
+_MOST_AXES = 5
+#: The highest rank that a linear layer takes.
+_MOST_LINEAR = 3
 
 #: The equations that ``mil.einsum`` computes, with letters numbered as they first appear.
 _NATIVE = {((0, 1, 2, 3), (0, 3, 2, 4), (0, 1, 2, 4)), ((0, 1, 2), (2, 1, 3), (0, 1, 3))}
@@ -80,19 +92,42 @@ def _diagonal(b: RuleBuilder, term: _Term) -> _Term:
         second = letters.index(letter, first + 1)
         order = [i for i in range(len(letters)) if i not in (first, second)]
         perm = [first, second, *order]
-        moved = b.op("mil.transpose", [value], {"perm": tuple(perm)})
+        moved = _transposed(b, value, perm)
         n, _, *rest = shape_of(moved)
-        flat = b.op("mil.reshape", [moved, _ints([n * n, *rest])])
+        flat = _reshaped(b, moved, [n * n, *rest])
         begin, end, stride = [0] * (1 + len(rest)), [n * n, *rest], [n + 1] + [1] * len(rest)
         value = b.op("mil.slice_by_index", [flat, _ints(begin), _ints(end)], {"stride": tuple(stride)})
         letters = letter + "".join(letters[i] for i in order)
     return _Term(value, letters)
 
 
-def _ints(values: list[int]) -> object:
-    import numpy as np
-
+def _ints(values: Sequence[int]) -> Array:
     return np.array(values, np.int32)
+
+
+def _transposed(b: RuleBuilder, value: Value, perm: Sequence[int]) -> Value:
+    if not permuted(perm):
+        return value
+    array = value.constant
+    if array is not None:
+        turned: Value = b.constant(array.transpose(perm), "mil")
+        return turned
+    out: Value = b.op("mil.transpose", [value], {"perm": tuple(perm)})
+    return out
+
+
+def _reshaped(b: RuleBuilder, value: Value, shape: Sequence[int]) -> Value:
+    if shape_of(value) == tuple(shape):
+        return value
+    array = value.constant
+    if array is not None:
+        other: Value = b.constant(array.reshape(shape), "mil")
+        return other
+    if not shape:
+        scalar: Value = b.op("mil.squeeze", [value], {"axes": tuple(range(rank_of(value)))})
+        return scalar
+    out: Value = b.op("mil.reshape", [value, _ints(shape)])
+    return out
 
 
 def _summed(b: RuleBuilder, term: _Term, needed: set[str]) -> _Term:
@@ -104,10 +139,7 @@ def _summed(b: RuleBuilder, term: _Term, needed: set[str]) -> _Term:
 
 
 def _arranged(b: RuleBuilder, term: _Term, letters: str) -> _Term:
-    perm = tuple(term.letters.index(c) for c in letters)
-    if perm == tuple(range(len(perm))):
-        return term
-    return _Term(b.op("mil.transpose", [term.value], {"perm": perm}), letters)
+    return _Term(_transposed(b, term.value, [term.letters.index(c) for c in letters]), letters)
 
 
 def _product(b: RuleBuilder, left: _Term, right: _Term, needed: set[str]) -> _Term:
@@ -120,19 +152,33 @@ def _product(b: RuleBuilder, left: _Term, right: _Term, needed: set[str]) -> _Te
     batch = [c for c in shared if c in needed]
     mine = [c for c in left.letters if c not in shared]
     theirs = [c for c in right.letters if c not in shared]
-    if not summed:
-        return _outer(b, left, right, batch + mine + theirs)
-    a = _grouped(b, left, [batch, mine, summed], sizes)
-    c = _grouped(b, right, [batch, summed, theirs], sizes)
-    value = b.op("mil.matmul", [a, c])
+    own = [dict(zip(t.letters, shape_of(t.value))) for t in (left, right)]
+    if not summed or len(batch) > _MOST_AXES - 2 or any(own[0][c] != own[1][c] for c in summed):
+        return _outer(b, left, right, batch + mine + theirs, needed)
+    if left.value.constant is not None and right.value.constant is None:
+        left, right, mine, theirs = right, left, theirs, mine
+    rows, turn_rows = _matrices(b, left, batch, mine, summed)
+    columns, stand_columns = _matrices(b, right, batch, theirs, summed)
+    if right.value.constant is not None and not batch and not turn_rows:
+        # A constant matrix without a batch makes a linear layer.
+        matrix = _transposed(b, columns, (1, 0)) if not stand_columns else columns
+        deep = len(summed) == 1 and len(left.letters) <= _MOST_LINEAR
+        value = b.op("onnx.MatMul", [_arranged(b, left, "".join(mine + summed)).value if deep else rows, matrix])
+    else:
+        value = b.op("mil.matmul", [rows, columns], {"transpose_x": turn_rows, "transpose_y": not stand_columns})
     letters = batch + mine + theirs
-    shape = [sizes[x] for x in letters]
-    return _Term(b.op("mil.reshape", [value, _ints(shape)]) if shape else _scalar(b, value), "".join(letters))
+    return _Term(_reshaped(b, value, [sizes[x] for x in letters]), "".join(letters))
 
 
-def _scalar(b: RuleBuilder, value: Value) -> Value:
-    out: Value = b.op("mil.squeeze", [value], {"axes": tuple(range(rank_of(value)))})
-    return out
+def _matrices(b: RuleBuilder, term: _Term, batch: list[str], own: list[str], summed: list[str]) -> tuple[Value, bool]:
+    """``term`` as a batch of matrices (own, summed), or the other way round if its axes stand so: then True."""
+    turned = term.letters == "".join(batch + summed + own) and bool(own)
+    groups = (summed, own) if turned else (own, summed)
+    value = _arranged(b, term, "".join(batch + groups[0] + groups[1])).value
+    shape = shape_of(value)
+    n, k = len(batch), len(groups[0])
+    flat = [*shape[:n], math.prod(shape[n : n + k]), math.prod(shape[n + k :])]
+    return _reshaped(b, value, flat), turned
 
 
 def _sizes(left: _Term, right: _Term) -> dict[str, int]:
@@ -146,26 +192,10 @@ def _sizes(left: _Term, right: _Term) -> dict[str, int]:
     return sizes
 
 
-def _grouped(b: RuleBuilder, term: _Term, groups: list[list[str]], sizes: dict[str, int]) -> Value:
-    """``term`` as a tensor of rank 3: one axis for each group of letters."""
-    value = _arranged(b, term, "".join(c for g in groups for c in g)).value
-    own = dict(zip("".join(c for g in groups for c in g), shape_of(value)))
-    reps = [sizes[c] // own[c] for g in groups for c in g]
-    if any(r != 1 for r in reps):
-        value = b.op("mil.tile", [value, _ints(reps)])
-    shape = []
-    for g in groups:
-        n = 1
-        for c in g:
-            n *= sizes[c]
-        shape.append(n)
-    out: Value = b.op("mil.reshape", [value, _ints(shape)])
-    return out
-
-
-def _outer(b: RuleBuilder, left: _Term, right: _Term, letters: list[str]) -> _Term:
-    """The product without a sum: both spread over all letters, multiplied elementwise."""
-    if len(letters) > 5:
+def _outer(b: RuleBuilder, left: _Term, right: _Term, letters: list[str], needed: set[str]) -> _Term:
+    """The product element by element, both spread over all letters, then summed over those that nothing needs."""
+    letters = letters + [c for c in left.letters if c not in letters]
+    if len(letters) > _MOST_AXES:
         raise Decline("Core ML has no tensors of rank 6")
 
     def spread(term: _Term) -> Value:
@@ -175,4 +205,4 @@ def _outer(b: RuleBuilder, left: _Term, right: _Term, letters: list[str]) -> _Te
         out: Value = b.op("mil.expand_dims", [value], {"axes": missing}) if missing else value
         return out
 
-    return _Term(b.op("mil.mul", [spread(left), spread(right)]), "".join(letters))
+    return _summed(b, _Term(b.op("mil.mul", [spread(left), spread(right)]), "".join(letters)), needed)

@@ -464,6 +464,22 @@ def trilu(b: RuleBuilder, m: Bindings) -> Value:
     return out
 
 
+def affine_grid(b: RuleBuilder, m: Bindings) -> Value:
+    """The homogeneous coordinates (x, y, [z,] 1) of all points, last axis of the image first, times theta's rows."""
+    batch, _, *space = constant_ints(m.n) or ()
+    lines = []
+    for size in space:
+        centres = np.arange(size, dtype=np.float64)
+        lines.append(2 * centres / max(size - 1, 1) - 1 if m.corners else (2 * centres + 1) / size - 1)
+        if m.corners and size == 1:
+            lines[-1] = np.zeros(1)
+    grids = np.meshgrid(*lines, indexing="ij")[::-1]
+    points = np.stack([*grids, np.ones(space)], axis=-1).reshape(1, -1, len(space) + 1)
+    base = points.astype(dtype_of(m.theta).numpy)
+    flat = b.op("mil.matmul", [base, m.theta], {"transpose_y": True})
+    return to_shape(b, flat, ints([batch, *space, len(space)]))
+
+
 # ---- tensors made of shapes and numbers
 
 

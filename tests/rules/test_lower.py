@@ -320,10 +320,18 @@ def test_dense_layer_is_linear() -> None:
         ("bc,bc->b", [(2, 3), (2, 3)]),
         ("ab,cd->acbd", [(2, 3), (4, 5)]),
         ("abc,c->ab", [(2, 3, 4), (4,)]),
+        ("abc,cb->a", [(2, 1, 4), (4, 3)]),
+        ("abcd,abcd->abc", [(2, 3, 4, 5), (2, 3, 4, 5)]),
+        ("kij,jk->ik", [(4, 2, 3), (3, 4)]),
     ],
 )
 def test_einsum(equation: str, shapes: list[tuple[int, ...]]) -> None:
     check("Einsum", [rand(*s, seed=i) for i, s in enumerate(shapes)], {"equation": equation})
+
+
+def test_einsum_with_weights_is_linear() -> None:
+    made = check("Einsum", [rand(2, 3, 4), C(rand(2, 5, 4))], {"equation": "btd,hkd->bthk"})
+    assert kinds(made) == ["linear", "reshape"]
 
 
 # ---- shapes
@@ -564,6 +572,12 @@ def test_made_of_shapes() -> None:
     check("ConstantOfShape", [C([2, 3])], {"value": np.array([0.5], np.float32)})
     check("EyeLike", [rand(3, 4)], {"k": 1})
     check("ReverseSequence", [rand(4, 3, 2), np.array([1, 4, 2])])
+
+
+@pytest.mark.parametrize("align_corners", [0, 1])
+def test_affine_grid(align_corners: int) -> None:
+    check("AffineGrid", [rand(2, 2, 3), C([2, 3, 4, 5])], {"align_corners": align_corners})
+    check("AffineGrid", [rand(2, 3, 4), C([2, 3, 4, 5, 2])], {"align_corners": align_corners})
 
 
 # ---- Fourier transforms
