@@ -29,7 +29,7 @@ class VerifyError(Exception):
         self.op = op
 
 
-def verify(what: Module | Function | Op, scope: str | None = None) -> None:
+def verify(what: Module | Function | Op, scope: str | None = None, untyped: frozenset[str] = frozenset()) -> None:
     """Checks a module, a function, or an operator with its regions.
 
     Dominance, the bookkeeping of uses, order keys, terminators, arities, element types against the definition's
@@ -37,12 +37,14 @@ def verify(what: Module | Function | Op, scope: str | None = None) -> None:
 
     Args:
         scope: what was done last, for the message: ``"pass fold_constants"``.
+        untyped: dialects whose operators may still have element types that they do not take: those of the source model,
+            which a pass makes their own later.
 
     Raises:
         VerifyError: naming the operator and its location.
     """
     try:
-        checker = _Checker()
+        checker = _Checker(untyped)
         if isinstance(what, Module):
             for name, function in what.functions.items():
                 if name != function.name:
@@ -78,7 +80,8 @@ def verify_ops(ops: Iterable[Op]) -> None:
 class _Checker:
     """One walk over blocks; what it counts on the way is compared with the values' own counts in the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, untyped: frozenset[str]) -> None:
+        self._untyped = untyped
         self._users: dict[Value, int] = {}
         self._defined: list[Value] = []
 
@@ -97,7 +100,7 @@ class _Checker:
             raise _error(end, f"{where} returns an absent value")
 
     def op(self, op: Op) -> None:
-        _check_op(op)
+        _check_op(op, not self._untyped or op.defn.dialect not in self._untyped)
         for v in set(op.operands):
             if v is not None:
                 self._users[v] = self._users.get(v, 0) + 1
@@ -176,7 +179,7 @@ def _limits(defn: OpDef) -> _Limits:
     return found
 
 
-def _check_op(op: Op) -> None:
+def _check_op(op: Op, typed: bool = True) -> None:
     """All that can be said of an operator by looking at it, its operands and its users' lists."""
     defn = op.defn
     limits = _limits(defn)
@@ -197,14 +200,14 @@ def _check_op(op: Op) -> None:
         count = value._uses.get(op, 0)
         if count != 1 and count != operands.count(value):
             raise _error(op, f"operand '{spec.name}', {_spell(value)}, counts {count} uses by it")
-        if spec.dtypes is not None or spec.type_variable:
+        if typed and (spec.dtypes is not None or spec.type_variable):
             _check_dtype(op, value.type, spec, variables, "operand")
     last = len(defn.results) - 1
     for i, result in enumerate(op.results):
         if result._op is not op or result.index != i:
             raise _error(op, f"its result {i} belongs to {result._op.name}")
         spec = defn.results[min(i, last)]
-        if spec.dtypes is not None or spec.type_variable:
+        if typed and (spec.dtypes is not None or spec.type_variable):
             _check_dtype(op, result.type, spec, variables, "result")
     _check_attributes(op)
 

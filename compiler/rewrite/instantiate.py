@@ -8,7 +8,7 @@ or shape is tried. Whether the conditions of the rule hold is not asked here: :m
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -82,13 +82,17 @@ class Sampler:
     """Draws graphs for one variant of a rule."""
 
     def __init__(self, variant: Variant, rng: random.Random, seeds: Seeds, pools: draw.Pools, wild: bool) -> None:
+        """``wild``: contents may be infinite or NaN. Operators that nothing here can check as a whole (those whose
+        meaning is what is to be proved) are only drawn as seeds have them, where there are any."""
         self.variant = variant
         self.rng = rng
         self.seeds = seeds
         self.pools = pools
         self.wild = wild
+        self.careful = variant.rule.stage == "meaning"
         self.statement_of = {t.id: i for i, stmt in enumerate(variant.statements) for t in stmt.targets if t.id != "_"}
         self.pins = Pins()
+        self.present: Collection[str] = ()
         self._reset()
 
     def _reset(self) -> None:
@@ -104,15 +108,16 @@ class Sampler:
         self.names: dict[str, tuple[int, str]] = {}
         self.scratch = Builder(Block())
         self.serial = 0
-        self.rank: int | None = None
+        self.rank: int | None = None  # that the operator being built should have
+        self.length: int | None = None  # of the last operand of numbers: starts, ends and axes are as many
 
-    def draw(self, pins: Pins | None = None) -> Recipe:
-        """A graph with the structure of the pattern.
+    def draw(self, pins: Pins | None = None, present: Collection[str] = ()) -> Recipe:
+        """A graph with the structure of the pattern; optional operands in ``present`` are there.
 
         Raises:
             Misfit: an operator could not be built.
         """
-        self.pins = pins or Pins()
+        self.pins, self.present = pins or Pins(), present
         self._reset()
         rng = self.rng
         anchors = [self.statement(i) for i in self.variant.anchors]
@@ -182,7 +187,7 @@ class Sampler:
                 continue
             if isinstance(sub, s.ValuePattern) and sub.optional:
                 optional.add(i)
-                if sub.id not in self.pins and rng.random() < 0.35:
+                if sub.id not in self.pins and sub.id not in self.present and rng.random() < 0.35:
                     continue
             unknown[i] = sub
         if rest is not None:
@@ -195,7 +200,7 @@ class Sampler:
         number = len(self.nodes)
         reason = "no operands"
         for attempt in range(_TRIES):
-            self.rank = want.rank
+            self.rank, self.length = want.rank, None
             plan = self.plan(p, defn, {i: self.value(r) for i, r in operands.items()}, unknown, results, wanted)
             if plan is None:
                 continue
@@ -214,7 +219,7 @@ class Sampler:
             for i, leaf in plan.leaves.items():
                 operands[i] = Ref(leaf=self.keep(unknown[i], leaf, made[i]))
             refs = [operands.get(i) for i in range(width)]
-            if len(refs) == 2 and defn.commutative and rng.random() < 0.5:
+            if len(refs) == 2 and defn.commutative and not p.ordered and rng.random() < 0.5:
                 refs.reverse()
             pinned = self.bind_attributes(p, plan.attributes, number)
             self.nodes.append(
@@ -276,14 +281,16 @@ class Sampler:
     ) -> _Plan | None:
         rng = self.rng
         seeds = [x for x in self.seeds.of(defn.name) if _goes_with(x, known, unknown, defn)]
-        seed = rng.choice(seeds) if seeds and rng.random() < 0.8 else None
+        seed = rng.choice(seeds) if seeds and (self.careful or rng.random() < 0.8) else None
         if defn.regions and (seed is None or len(seed.regions) != len(defn.regions)):
             return None
         names = _Renaming(rng, self.pools.sizes)
         if seed is not None:
             for i, v in known.items():
-                names.learn(seed.operands[i].type.shape, v.shape)  # type: ignore[union-attr]
-            if defn.regions or rng.random() < 0.15:
+                mine = seed.operands[i] if i < len(seed.operands) else None
+                if mine is not None:
+                    names.learn(mine.type.shape, v.shape)
+            if defn.regions or rng.random() < (0.6 if self.careful else 0.15):
                 names.fixed = True
         shapes = [v.type.static_shape for v in known.values() if isinstance(v.type, TensorType) and v.type.is_static]
         bound: dict[str, DType] = {}
@@ -353,13 +360,18 @@ class Sampler:
         if name in self.pins.data:
             given = np.asarray(self.pins.data[name])
             return Leaf(given.astype(to.numpy), True, dialect, pinned=True)
+        assert isinstance(p, s.ValuePattern), "alternatives are expanded"
         numbers = to.is_integer and _is_data(spec, defn)
         dims = self.shape(constraint, like, names, shapes, numbers)
         if dims is None or not draw.small(dims):
             return None
+        if numbers and len(dims) == 1:
+            self.length = dims[0]
         array: Array | None = None
         low, high = (like.low, like.high) if like is not None else (None, None)
-        if numbers and len(dims) < 2 and rng.random() < 0.9:
+        if like is not None and like.contents is not None and self.careful:
+            numbers = True
+        if numbers and (self.careful or len(dims) < 2) and rng.random() < 0.9:
             array = self.numbers(dims, to, like, names, shapes)
         if array is None:
             array = draw.contents(rng, TensorType(to, dims), low, high, self.wild)
@@ -379,7 +391,7 @@ class Sampler:
             other = self.rng.choice(list(shapes))
             dims = tuple(1 if self.rng.random() < 0.4 else max(d, 1) for d in other[self.rng.randint(0, len(other)) :])
         with np.errstate(over="ignore"):
-            return Leaf(np.full(dims, p.value).astype(to.numpy), True, dialect, pinned=True)
+            return Leaf(np.full(dims, p.value).astype(to.numpy), True, dialect, pinned=True, literal=p.value)
 
     def dtype(
         self, p: s.Pattern, spec: OperandSpec, constraint: s.Constraint | None, bound: DType | None, like: Any
@@ -429,7 +441,15 @@ class Sampler:
         if like is not None:
             suggested = tuple(names(d) for d in like.type.static_shape)
         elif numbers:
-            lengths = [1, 1, 2, 3, *(len(x) for x in shapes[:1]), *([self.rank] * 5 if self.rank else [])]
+            lengths = [
+                1,
+                1,
+                2,
+                3,
+                *([self.length] * 20 if self.length is not None else []),
+                *(len(x) for x in shapes[:1]),
+                *([self.rank] * 5 if self.rank else []),
+            ]
             suggested = () if rng.random() < 0.15 else (rng.choice(lengths),)
         elif shapes and rng.random() < 0.9:
             suggested = draw.like(rng, rng.choice(list(shapes)))
@@ -447,6 +467,10 @@ class Sampler:
         for i, d in enumerate(dims):
             if d.rest:
                 found = self.rests.get(str(d.value))
+                if found is not None and d.broadcast:
+                    found = tuple(1 if rng.random() < 0.3 else n for n in found)
+                    if len(dims) == 1 and rng.random() < 0.3:
+                        found = found[rng.randint(0, len(found)) :]
                 if found is None:
                     n = len(suggested) - plain
                     found = suggested[i : i + n] if n >= 0 else draw.shape(rng, rng.randint(0, 2))
@@ -456,7 +480,7 @@ class Sampler:
             elif isinstance(d.value, int):
                 out.append(d.value)
             elif d.value in self.dims:
-                out.append(self.dims[d.value])
+                out.append(1 if d.broadcast and rng.random() < 0.3 else self.dims[d.value])
             else:
                 at = len(out)
                 n = suggested[at] if at < len(suggested) else draw.size(rng, self.pools.sizes)
@@ -470,7 +494,12 @@ class Sampler:
     ) -> Array | None:
         rng = self.rng
         n = int(np.prod(dims))
-        if like is not None and like.contents is not None and like.contents.size == n and rng.random() < 0.8:
+        if (
+            like is not None
+            and like.contents is not None
+            and like.contents.size == n
+            and (self.careful or rng.random() < 0.8)
+        ):
             values = [int(v) for v in like.contents.reshape(-1).tolist()]
             if rng.random() < 0.6:
                 values = [names(v) if v > 1 and v in names.known else v for v in values]
@@ -489,18 +518,18 @@ class Sampler:
     ) -> dict[str, Any] | None:
         rng = self.rng
         out: dict[str, Any] = {}
-        rename = rng.random() < 0.4
+        rename = rng.random() < 0.4 and not names.fixed
         mentioned = set()
         spread = False
 
         def fresh(name: str) -> Any:
             spec = defn.attributes[name]
-            if seed is not None and name in seed.attributes and rng.random() < 0.8:
+            if seed is not None and name in seed.attributes and (self.careful or rng.random() < 0.8):
                 value = seed.attributes[name]
                 if rename and spec.kind == "ints":
                     return tuple(names(v) if v > 1 and v in names.known else v for v in value)
                 return value
-            if seed is not None and name not in seed.attributes and rng.random() < 0.7:
+            if seed is not None and name not in seed.attributes and (self.careful or rng.random() < 0.7):
                 return spec.default
             seen = [x.attributes[name] for x in self.seeds.of(defn.name)[:60] if name in x.attributes]
             return draw.attribute(rng, spec, self.pools, shapes, seen)
@@ -561,7 +590,7 @@ def symbolic(recipe: Recipe, rng: random.Random) -> Recipe:
             dims = [
                 d if rng.random() < 0.4 else f"n{d}" if share else f"{name}{i}" for i, d in enumerate(leaf.array.shape)
             ]
-            leaf = Leaf(leaf.array, False, leaf.dialect, tuple(dims), leaf.pinned, leaf.low, leaf.high)  # type: ignore[arg-type]
+            leaf = replace(leaf, names=tuple(dims))  # type: ignore[arg-type]
         leaves[name] = leaf
     return Recipe(leaves, recipe.nodes, recipe.outputs, recipe.anchor, recipe.target, recipe.rewrite, recipe.names)
 
@@ -594,10 +623,14 @@ class _Renaming:
 
 def _goes_with(seed: Seed, known: Mapping[int, Value], unknown: Mapping[int, s.Pattern], defn: OpDef) -> bool:
     present = {i for i, x in enumerate(seed.operands) if x is not None}
-    if present != {*known, *unknown}:
+    here = {*known, *unknown}
+    # What is optional need not be there in both.
+    if any(_spec(defn, i).arity != "optional" for i in present ^ here):
         return False
     for i, v in known.items():
-        mine = seed.operands[i]
+        mine = seed.operands[i] if i < len(seed.operands) else None
+        if mine is None and i not in present:
+            continue
         if mine is None or v.shape is None or len(v.shape) != len(mine.type.static_shape):
             return False
     return True

@@ -28,7 +28,7 @@ from compiler.rewrite.syntax import Rule
 COUNT = 200
 #: Attempts per instance wanted before a rule counts as one that cannot be instantiated.
 _ATTEMPTS = 30
-#: Seconds per instance wanted, after which the search gives up.
+#: Seconds of processor time per instance wanted, after which the search gives up.
 _SECONDS = 0.4
 #: How often a rule is tried again where onnx or onnxruntime have brought the process down.
 _CRASHES = 4
@@ -106,13 +106,14 @@ class Prover:
         searches = [Search(e, self.traced, self.seeds, rng, self.targets) for e in self._entries(rule)]
         left = {i: max(1, count // len(searches)) for i in range(len(searches))}
         attempts = Counter[int]()
-        limit = started + max(4.0, _SECONDS * count)
-        while proof.instances < count and searches and time.perf_counter() < limit:
+        limit = time.process_time() + max(8.0, _SECONDS * count)
+        most = _ATTEMPTS * count + 400
+        while searches and time.process_time() < limit and sum(attempts.values()) < most:
+            if proof.instances >= count and all(proof.rewrites[k] for k in range(len(rule.rewrites))):
+                break
             open_ = [i for i in left if left[i] > 0] or list(left)
             i = min(open_, key=lambda i: attempts[i])
             attempts[i] += 1
-            if sum(attempts.values()) > _ATTEMPTS * count + 400:
-                break
             search = searches[i]
             instance = search.attempt()
             if instance is None:

@@ -4,8 +4,10 @@
 
 ``rounding``: the two sides may round differently, as they compute the same in another order. Each element of a float result
 may be off by RELATIVE of itself plus ABSOLUTE of the largest number that occurred on the way (a difference of large numbers
-keeps their error); where the left side is not finite the result says nothing and is not compared. 8-bit results of float
-computations may be off by one. All other integers are equal.
+keeps their error). Beyond that, it may be off by SENSITIVE times what it moves by when the inputs are rounded differently:
+inside an operator (x - mean) / deviation is a difference of large numbers too. Where the left side is not finite the result
+says nothing and is not compared. 8-bit results of float computations may be off by one. All other integers are equal. A
+rule that looks for constants by ``≈`` promises single precision at most.
 
 ``approximate(rtol)``: the relative L2 error is at most rtol, and no element is off by more than rtol of itself plus of the
 result's largest element.
@@ -28,6 +30,10 @@ RELATIVE = {"f64": 1e-10, "f32": 5e-5, "f16": 8e-3, "bf16": 6e-2}
 ABSOLUTE = {"f64": 1e-14, "f32": 2e-6, "f16": 2e-3, "bf16": 1.6e-2}
 
 
+#: How many times what differently rounded inputs move a result by, it may be off.
+SENSITIVE = 8.0
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """Where two results part: the output, the index, both numbers, in words."""
@@ -40,20 +46,28 @@ class Difference:
 
 
 def difference(
-    left: list[Array], right: list[Array], contract: Numeric, scale: float, rough: bool
+    left: list[Array],
+    right: list[Array],
+    contract: Numeric,
+    scale: float,
+    rough: bool,
+    approximate: bool = False,
+    moved: list[Array] | None = None,
 ) -> Difference | None:
     """What is wrong with ``right``, by the contract; None if nothing is.
 
     Args:
         scale: the largest finite magnitude among inputs, intermediate and final results of the left side.
         rough: floats are computed with on the way, so that 8-bit results may be off by one.
+        approximate: the rule looks for constants by ``≈``.
+        moved: how far each element of the left side moves when inputs are rounded differently.
     """
     for i, (a, b) in enumerate(zip(left, right)):
         if a.dtype != b.dtype:
             return Difference(i, f"result {i} is of type {b.dtype}, not {a.dtype}")
         if a.shape != b.shape:
             return Difference(i, f"result {i} has shape {list(b.shape)}, not {list(a.shape)}")
-        wrong = _wrong(a, b, contract, scale, rough)
+        wrong = _wrong(a, b, contract, scale, rough, approximate, 0.0 if moved is None else SENSITIVE * moved[i])
         if wrong is not None and bool(wrong.any()):
             at = tuple(int(k) for k in np.argwhere(np.atleast_1d(wrong))[0]) if a.ndim else ()
             count = int(np.count_nonzero(wrong))
@@ -62,13 +76,17 @@ def difference(
     return None
 
 
-def _wrong(a: Array, b: Array, contract: Numeric, scale: float, rough: bool) -> Array | None:
+def _wrong(
+    a: Array, b: Array, contract: Numeric, scale: float, rough: bool, approximate: bool, slack: Any
+) -> Array | None:
     """Which elements break the contract."""
     name = _float_name(a.dtype)
     if name is None:
         if rough and contract.contract != "exact" and a.dtype.kind in "iu" and a.dtype.itemsize == 1:
             return np.asarray(np.abs(a.astype(np.int32) - b.astype(np.int32)) > 1)
         return np.asarray(a != b)
+    if approximate and name == "f64":
+        name = "f32"
     x, y = a.astype(np.float64), b.astype(np.float64)
     if contract.contract == "exact":
         return np.asarray((x != y) & ~(np.isnan(x) & np.isnan(y)))
@@ -77,14 +95,15 @@ def _wrong(a: Array, b: Array, contract: Numeric, scale: float, rough: bool) -> 
         off = np.abs(x - y)
         size = np.abs(x)
         if contract.contract == "rounding":
-            most = RELATIVE.get(name, 0.1) * size + ABSOLUTE.get(name, 0.1) * scale
+            most = RELATIVE.get(name, 0.1) * size + ABSOLUTE.get(name, 0.1) * scale + slack
             return np.asarray(finite & ~(off <= most))
         rtol = contract.rtol or 0.0
         peak = float(size[finite].max(initial=0.0))
         rtol += ABSOLUTE.get(name, 0.1)
-        wrong = np.asarray(finite & ~(off <= rtol * (size + peak)))
+        wrong = np.asarray(finite & ~(off <= rtol * (size + peak) + slack))
         norm = float(np.linalg.norm(x[finite]))
-        if not wrong.any() and float(np.linalg.norm(off[finite])) > rtol * norm + 1e-30:
+        extra = float(np.linalg.norm(np.broadcast_to(slack, x.shape)[finite]))
+        if not wrong.any() and float(np.linalg.norm(off[finite])) > rtol * norm + extra + 1e-30:
             return np.asarray(off >= float(off[finite].max(initial=0.0)))
         return wrong
 

@@ -58,9 +58,8 @@ class MeaningChecker(Checker):
             return Verdict("wrong", str(e).splitlines()[0])
         except (PlanishError, InferenceError) as e:
             text = str(e).splitlines()[0]
-            if "NOT_IMPLEMENTED" in text or "Could not find an implementation" in text:
-                return Verdict("unsupported", text)
-            return Verdict("wrong", f"the meaning cannot be run: {text}")
+            # Not a proof that it is wrong: coremltools takes much that Core ML does not.
+            return Verdict("unsupported", f"the meaning cannot be run: {text}")
         broken = self.broken(realized.function, function)
         if broken is not None:
             return Verdict("wrong", broken)
@@ -81,9 +80,16 @@ class MeaningChecker(Checker):
             return made
         shapes = [tuple(v.shape) if v.shape is not None else None for v in made]
         values = [v.val for v in made]
+        if any(isinstance(d, (int, np.integer)) and d < 0 for dims in shapes for d in dims or ()):
+            return Verdict("invalid", "coremltools infers a negative size")
         if any(v is None for v in values):
             return shapes, None
-        return shapes, [np.asarray(v) for v in values]
+        arrays = [np.asarray(v) for v in values]
+        if any(dims is not None and not _fits(a.shape, dims) for a, dims in zip(arrays, shapes)):
+            return Verdict(
+                "invalid", "coremltools computes another shape than it infers: it does not take such operands"
+            )
+        return shapes, arrays
 
     def round_trip(self, recipe: Recipe, results: list[Array], scale: float) -> Verdict:
         after = self.given_meaning(clone_module(realize(recipe).module))

@@ -30,7 +30,8 @@ def replayable(rule: str, recipe: Recipe) -> str:
 
 
 def recipe_of(module: Module, anchor: Op | None = None) -> Recipe:
-    """A module of one block as a recipe; inputs hold what its attributes say, else zeros."""
+    """A module of one block as a recipe; inputs hold what its attributes say, else zeros. ``anchor`` stays an operator
+    where it is a constant."""
     function = module.main
     refs: dict[Any, Ref] = {}
     leaves: dict[str, Leaf] = {}

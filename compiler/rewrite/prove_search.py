@@ -23,8 +23,10 @@ from compiler.rewrite.expressions import ExpressionCompiler
 from compiler.rewrite.functions import Decline
 from compiler.rewrite.instantiate import Misfit, Pins, Sampler, pools_of, symbolic
 from compiler.rewrite.library import Entry, Library
+from compiler.rewrite.prove_replay import recipe_of
 from compiler.rewrite.prove_seeds import Seeds
 from compiler.rewrite.recipe import Leaf, Realized, Recipe, pruned, realize, swapped
+from compiler.rewrite.rule_tests import build_graph
 
 #: How often one graph is mended before another is drawn.
 _REPAIRS = 8
@@ -72,10 +74,27 @@ class Search:
         self.pools = pools_of(rule, library.env.fns)
         self.sampler = Sampler(self.variant, rng, seeds, self.pools, rule.numeric.contract == "exact")
         self.pins = [pins_of(e, library) for e in rule.examples]
+        whens = [r.when for r in rule.rewrites if r.when is not None]
+        #: Optional operands that conditions ask about: they should be there often enough.
+        self.asked = {n for e in (*rule.where, *whens) for n in s.mentioned(e)}
+        self.shown = list(self._shown())
         self.blame: Counter[tuple[s.Pos | None, str]] = Counter()
         self.archive: dict[int, list[Recipe]] = {}
         self.reached: Counter[int] = Counter()
         self.globals: dict[str, Any] | None = None
+
+    def _shown(self) -> Iterator[Recipe]:
+        """The graphs of the rule's own test blocks to which this variant applies."""
+        rule = self.entry.rule
+        for test in rule.tests:
+            if test.after is None:
+                continue
+            wanted = {t.id for stmt in test.after for t in stmt.targets}
+            module = build_graph(self.library, rule, test, test.before, wanted)
+            for op in module.main.block.ops:
+                if op.name in self.entry.keys and self.entry.matcher.match(op, NO_TARGET) is not None:
+                    yield recipe_of(module, op)
+                    break
 
     # ---- one attempt
 
@@ -98,8 +117,7 @@ class Search:
             if found is not None:
                 rarest = min(range(len(self.variant.rewrites)), key=lambda i: self.reached[i])
                 if self.reached[found] > 3 * self.reached[rarest] + 3 and self.rng.random() < 0.6:
-                    when = self.variant.rewrites[rarest].when
-                    other = self.solve(when, self.locals_of(realized, recipe), recipe) if when is not None else None
+                    other = self.towards(rarest, self.locals_of(realized, recipe), recipe)
                     if other is not None:
                         recipe = other
                         continue
@@ -123,9 +141,13 @@ class Search:
             for _ in range(rng.randint(1, 3)):
                 recipe = self.vary(recipe)
             return recipe
+        if self.shown and rng.random() < 0.3:
+            recipe = rng.choice(self.shown)
+            leaves = {n: self.redrawn(leaf, recipe) if not leaf.constant else leaf for n, leaf in recipe.leaves.items()}
+            return replace(recipe, leaves=leaves)
         pins = rng.choice(self.pins) if self.pins and rng.random() < 0.5 else None
         try:
-            recipe = self.sampler.draw(pins)
+            recipe = self.sampler.draw(pins, self.asked if rng.random() < 0.5 else ())
         except Misfit as e:
             self.blame[e.pos, str(e)] += 1
             return None
@@ -181,17 +203,34 @@ class Search:
         pos = failure.pos
         for w in self.variant.where:
             if w.pos == pos:
-                return self.solve(w, failure.found, recipe) or self.disturb(w, recipe)
-        for a in self.variant.rewrites:
-            if a.when is not None and a.pos == pos:
-                one = self.rng.choice([r.when for r in self.variant.rewrites if r.when is not None])
-                return self.solve(one, failure.found, recipe) or self.disturb(one, recipe)
-        if failure.text == "a fact that the rule needs is not known":
-            return self.known(recipe)
+                if _unknown(failure) and self.rng.random() < 0.7:
+                    known = self.known(recipe, s.mentioned(w))
+                    if known is not None:
+                        return known
+                return self.solve(w, failure.found, recipe) or self.disturb(w, recipe, failure.found)
+        for b in self.variant.let:
+            if b.value.pos == pos:
+                return self.known(recipe) if _unknown(failure) else self.disturb(b.value, recipe, failure.found)
+        whens = [r.when for r in self.variant.rewrites if r.when is not None]
+        if failure.text == "when" and whens:
+            one = self.rng.choice(whens)
+            return self.solve(one, failure.found, recipe) or self.disturb(one, recipe, failure.found)
         return None
 
-    def known(self, recipe: Recipe) -> Recipe | None:
-        """Dimensions known, and one more leaf constant."""
+    def towards(self, rewrite: int, found: Mapping[str, Any], recipe: Recipe) -> Recipe | None:
+        """The graph changed so that another rewrite of the rule applies: those before it do not, and it does."""
+        changed: Recipe | None = None
+        for i, r in enumerate(self.variant.rewrites[: rewrite + 1]):
+            if r.when is not None:
+                known, value = self.try_evaluate(r.when, found)
+                if known and bool(value) == (i == rewrite):
+                    continue
+                start = changed or recipe
+                changed = self.solve(r.when, found, start, i == rewrite) or self.disturb(r.when, start, found)
+        return changed
+
+    def known(self, recipe: Recipe, about: set[str] | None = None) -> Recipe | None:
+        """Dimensions known, and one more leaf constant, one that is asked about if there is one."""
         open_ = [n for n, leaf in recipe.leaves.items() if leaf.names is not None]
         if open_:
             leaves = {n: replace(leaf, names=None) for n, leaf in recipe.leaves.items()}
@@ -199,7 +238,8 @@ class Search:
         inputs = [n for n, leaf in recipe.leaves.items() if not leaf.constant]
         if not inputs or len(inputs) == len(recipe.leaves) == 1:
             return None
-        name = self.rng.choice(inputs)
+        asked = [n for n in inputs if about is not None and n in about]
+        name = self.rng.choice(asked or inputs)
         return recipe.with_leaf(name, replace(recipe.leaves[name], constant=True))
 
     def evaluate(self, e: s.Expr, found: Mapping[str, Any]) -> Any:
@@ -486,8 +526,8 @@ class Search:
             changed = replace(changed, array=changed.array.astype(other.array.dtype))
         return recipe.with_leaf(first, changed)
 
-    def disturb(self, e: s.Expr, recipe: Recipe) -> Recipe:
-        """Draws something anew that the condition mentions."""
+    def disturb(self, e: s.Expr, recipe: Recipe, found: Mapping[str, Any]) -> Recipe:
+        """Draws something anew that the condition mentions; ``found`` has the values around, with their shapes."""
         mentioned = s.mentioned(e)
         for callee in _called(e):
             fn = self.library.env.fns.get(callee)
@@ -507,7 +547,10 @@ class Search:
         if leaves and pick < 0.9:
             name = self.rng.choice(sorted(leaves))
             leaf = recipe.leaves[name]
-            dims = leaf.array.shape if self.rng.random() < 0.6 else draw.like(self.rng, leaf.array.shape)
+            dims = leaf.array.shape
+            if self.rng.random() < 0.6:
+                around = [v.type.static_shape for v in found.values() if _is_static(v)]
+                dims = draw.like(self.rng, self.rng.choice([dims, *around, *around]))
             return recipe.with_leaf(name, self.redrawn(leaf, recipe, dims))
         return self.vary(recipe)
 
@@ -542,7 +585,8 @@ class Search:
                 array = draw.contents(self.rng, type_, other.low, other.high, self.sampler.wild)
                 if other.pinned:
                     try:
-                        array = other.array.astype(to.numpy)
+                        exact = other.array if other.literal is None else np.full(other.array.shape, other.literal)
+                        array = exact.astype(to.numpy)
                     except TypeError:
                         return None
                 leaves[n] = replace(other, array=array)
@@ -582,6 +626,8 @@ class Search:
         """A random change: contents, sizes, ranks, attributes, order, what is known, the target."""
         rng = self.rng
         kind = rng.random()
+        if self.sampler.careful and kind > 0.1:
+            kind = 0.0
         free = [n for n, leaf in recipe.leaves.items() if not leaf.pinned]
         if kind < 0.25:
             leaves = {n: leaf if leaf.pinned else self._refreshed(leaf, recipe) for n, leaf in recipe.leaves.items()}
@@ -627,6 +673,16 @@ _OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">",
 _MIRRORED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 _NOTHING = object()
 _ANYTHING = object()
+
+
+def _is_static(v: Any) -> bool:
+    return isinstance(v, Value) and isinstance(v.type, TensorType) and v.type.is_static
+
+
+def _unknown(failure: Failure) -> bool:
+    """Whether the clause asked for something that is not known, rather than being false."""
+    why = failure.found.get("_why")
+    return isinstance(why, Decline) and str(why) != "no such axis"
 
 
 def _settable(e: Any) -> bool:

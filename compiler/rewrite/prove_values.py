@@ -50,9 +50,15 @@ def shape(rng: random.Random, rank: int | None = None, extra: Sequence[int] = ()
 def like(rng: random.Random, other: tuple[int, ...]) -> tuple[int, ...]:
     """A shape that often goes with ``other``: the same, or one that broadcasts with it."""
     kind = rng.random()
-    if kind < 0.45:
+    if kind < 0.4:
         return other
     dims = list(other)
+    if dims and kind < 0.47:
+        return (rng.choice(dims),)
+    if dims and kind < 0.62:  # along one axis: a number for each channel
+        axis = rng.randrange(len(dims))
+        lead = (1,) * rng.choice((0, 0, axis))
+        return (*lead, dims[axis], *(1,) * (len(dims) - axis - 1))
     if kind < 0.85:
         dims = dims[rng.randint(0, len(dims)) :] if rng.random() < 0.4 else dims
         return tuple(1 if rng.random() < 0.35 else d for d in dims)

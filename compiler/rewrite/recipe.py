@@ -28,7 +28,10 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A value that no operator of the pattern makes. ``constant``: known at compile time, in the terms of ``dialect``."""
+    """A value that no operator of the pattern makes.
+
+    ``constant``: known at compile time, made by the constant operator of ``dialect``.
+    """
 
     array: Array
     constant: bool = False
@@ -40,6 +43,8 @@ class Leaf:
     #: The range from which contents are drawn, where the operator that uses it is picky.
     low: float | None = None
     high: float | None = None
+    #: The number that the pattern asks for, where it does.
+    literal: float | None = None
 
     @property
     def type(self) -> TensorType:
