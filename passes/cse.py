@@ -44,7 +44,7 @@ class _Arrays:
         known = self._by_id.get(id(array))
         if known is not None:
             return known[1]
-        head = (array.dtype, array.shape)
+        head = (array.dtype.num, array.shape)  # a dtype itself is slow to hash
         key: Hashable
         if array.dtype.kind in "OUS":
             key = (*head, tuple(array.reshape(-1).tolist()))
@@ -85,23 +85,25 @@ def _key(op: ir.Op, arrays: _Arrays) -> Hashable:
     if op.defn.commutative:
         swappable = len(operands) if op.defn.operands[-1].arity == "variadic" else 2
         operands = (*sorted(operands[:swappable], key=id), *operands[swappable:])
-    attributes = tuple([(k, _freeze(v, arrays)) for k, v in sorted(op.attributes.items())])
+    attributes = op.attributes
+    frozen = tuple([(k, _freeze(v, arrays)) for k, v in sorted(attributes.items())]) if attributes else ()
     # Values hash by identity.
-    return op.defn, operands, attributes, len(op.results)
+    return op.defn, operands, frozen, len(op.results)
 
 
 def _sweep(block: ir.Block, outer: list[dict[Hashable, ir.Op]], arrays: _Arrays) -> int:
     seen: dict[Hashable, ir.Op] = {}
-    scopes = [seen, *outer]
     dropped = 0
     for op in block.ops:
         if op.regions:
-            dropped += sum(_sweep(region, scopes, arrays) for region in op.regions)
+            dropped += sum(_sweep(region, [seen, *outer], arrays) for region in op.regions)
             continue
         if not op.defn.pure or op.defn.terminator:
             continue
         key = _key(op, arrays)
-        twin = next((scope[key] for scope in scopes if key in scope), None)
+        twin = seen.get(key)
+        if twin is None and outer:
+            twin = next((scope[key] for scope in outer if key in scope), None)
         if twin is None:
             seen[key] = op
             continue
