@@ -40,12 +40,15 @@ def _from_front(b: RuleBuilder, indices: Value, size: Any) -> Any:
     return b.op("mil.select", [b.op("mil.greater_equal", [indices, 0]), indices, wrapped])
 
 
-def _size(b: RuleBuilder, x: Value, axis: int) -> Any:
-    """The size of an axis: a number, or a value where it is not known at compile time."""
+def _size(b: RuleBuilder, x: Value, axis: int, like: Value) -> Any:
+    """The size of an axis: a number, or where it is not known at compile time, a value that fits ``like``."""
     d = dims_of(x)[axis]
     if isinstance(d, int):
         return d
-    return b.op("mil.gather", [b.op("mil.shape", [x]), np.int32(axis)], {"axis": 0})
+    value = b.op("mil.gather", [b.op("mil.shape", [x]), np.int32(axis)], {"axis": 0})
+    # All integers are of one width once the module is narrowed; until then those that meet must agree.
+    value.type = value.type.with_dtype(dtype_of(like))
+    return value
 
 
 def _as_numbers(b: RuleBuilder, x: Value, compute: Callable[[Value], Value]) -> Value:
@@ -61,10 +64,10 @@ def gather(b: RuleBuilder, m: Bindings) -> Value:
     axis = axis_of(m.a, rank)
     index = m.i.constant
     size = dims_of(m.x)[axis]
-    if index is not None and index.ndim == 0 and rank > 1 and isinstance(size, int):
-        return _element(b, m.x, axis, int(index) % size)
+    if index is not None and index.ndim == 0 and rank > 1:
+        return _element(b, m.x, axis, int(index) % size if isinstance(size, int) else int(index))
     negative = getattr(b.target, "ios", None)
-    indices = m.i if negative == 16 else _from_front(b, m.i, _size(b, m.x, axis))
+    indices = m.i if negative == 16 else _from_front(b, m.i, _size(b, m.x, axis, m.i))
     return _as_numbers(b, m.x, lambda x: b.op("mil.gather", [x, indices], {"axis": axis}))
 
 
@@ -73,6 +76,7 @@ def _element(b: RuleBuilder, x: Value, axis: int, index: int) -> Value:
     rank = rank_of(x)
     here = [i == axis for i in range(rank)]
     others = tuple(not h for h in here)
+    # The end of a squeezed axis is not looked at.
     begin, end = ints([index if h else 0 for h in here]), ints([index + 1 if h else 0 for h in here])
     attributes = {"begin_mask": others, "end_mask": others, "squeeze_mask": tuple(here)}
     out: Value = b.op("mil.slice_by_index", [x, begin, end], attributes)
@@ -90,20 +94,23 @@ def gather_elements(b: RuleBuilder, m: Bindings) -> Value:
             raise Decline("shapes not known")
         end = [h if k == axis else w for k, (h, w) in enumerate(zip(have, want))]
         x = b.op("mil.slice_by_index", [x, ints([0] * rank), ints(end)])
-    indices = _from_front(b, m.i, _size(b, m.x, axis))
+    indices = _from_front(b, m.i, _size(b, m.x, axis, m.i))
     return _as_numbers(b, x, lambda v: b.op("mil.gather_along_axis", [v, indices], {"axis": axis}))
 
 
-def _sizes(x: Value, first: int, count: int) -> Array:
+def _sizes(b: RuleBuilder, x: Value, first: int, count: int, like: Value) -> Any:
+    """The sizes of several axes: a vector, or where one is not known at compile time, a value."""
     dims = dims_of(x)[first : first + count]
-    if not all(isinstance(d, int) for d in dims):
-        raise Decline("sizes not known, and an index may be negative")
-    return np.array(dims, np.int64)
+    if all(isinstance(d, int) for d in dims):
+        return np.array(dims, np.int64)
+    value = b.op("mil.slice_by_index", [b.op("mil.shape", [x]), ints([first]), ints([first + count])])
+    value.type = value.type.with_dtype(dtype_of(like))
+    return value
 
 
 def gather_nd(b: RuleBuilder, m: Bindings) -> Value:
     depth = shape_of_last(m.i)
-    indices = m.i if is_natural(m.i) else _from_front(b, m.i, _sizes(m.x, m.n, depth))
+    indices = m.i if is_natural(m.i) else _from_front(b, m.i, _sizes(b, m.x, m.n, depth, m.i))
     return _as_numbers(b, m.x, lambda x: b.op("mil.gather_nd", [x, indices], {"batch_dims": m.n}))
 
 
@@ -122,7 +129,7 @@ def scatter_elements(b: RuleBuilder, m: Bindings) -> Value:
     have, want = dims_of(m.x), dims_of(m.i)
     if dtype_of(m.x) is BOOL and mode not in ("update",):
         raise Decline("bools are only replaced")
-    indices = _from_front(b, m.i, _size(b, m.x, axis))
+    indices = _from_front(b, m.i, _size(b, m.x, axis, m.i))
     updates = m.u if dtype_of(m.u) is not BOOL else b.op("mil.cast", [m.u], {"dtype": "int32"})
     if all(h == w for k, (h, w) in enumerate(zip(have, want)) if k != axis):
         attributes = {"axis": axis, "mode": mode}
@@ -152,7 +159,7 @@ def scatter_nd(b: RuleBuilder, m: Bindings) -> Value:
     mode = _MODES[m.r]
     if dtype_of(m.x) is BOOL and mode != "update":
         raise Decline("bools are only replaced")
-    indices = m.i if is_natural(m.i) else _from_front(b, m.i, _sizes(m.x, 0, shape_of_last(m.i)))
+    indices = m.i if is_natural(m.i) else _from_front(b, m.i, _sizes(b, m.x, 0, shape_of_last(m.i), m.i))
     updates = m.u if dtype_of(m.u) is not BOOL else b.op("mil.cast", [m.u], {"dtype": "int32"})
     return _as_numbers(b, m.x, lambda x: b.op("mil.scatter_nd", [x, indices, updates], {"mode": mode}))
 
@@ -173,7 +180,9 @@ def one_hot(b: RuleBuilder, m: Bindings) -> Value:
     """Each place along the new axis is compared with the index: what lies out of range is off everywhere."""
     rank = rank_of(m.i) + 1
     axis = axis_of(m.a, rank)
-    n = shape_of(m.y)[axis]
+    n = dims_of(m.y)[axis]
+    if not isinstance(n, int):
+        raise Decline("depth not known at compile time")
     indices = m.i
     if not dtype_of(indices).is_integer or not is_natural(indices):
         if dtype_of(indices).is_float:

@@ -73,10 +73,24 @@ def reshape(b: RuleBuilder, m: Bindings) -> Value:
     if m.z and 0 in given:
         raise Decline("Core ML has no empty tensors")
     known = dims_of(m.x)
+    if any(d == 0 for d in known):
+        raise Decline("Core ML has no empty tensors")
     kept = [known[i] if d == 0 and isinstance(known[i], int) else d for i, d in enumerate(given)]
-    if 0 in kept and len(kept) != len(known):
-        raise Decline("Core ML takes over a dimension only between shapes of one rank")
-    out = b.op("mil.reshape", [m.x, ints(kept)])
+    if kept.count(0) == 1 and -1 not in kept:
+        kept[kept.index(0)] = -1
+    # Core ML takes over a dimension, which 0 stands for, only between shapes of one rank.
+    if 0 not in kept or len(kept) == len(known):
+        out = b.op("mil.reshape", [m.x, ints(kept)])
+        return out
+    sizes = b.op("mil.shape", [m.x])
+    parts = [b.constant(ints([d]), "mil") if d else _slice_of(b, sizes, i) for i, d in enumerate(kept)]
+    out = b.op("mil.reshape", [m.x, b.op("mil.concat", parts, {"axis": 0})])
+    return out
+
+
+def _slice_of(b: RuleBuilder, vector: Value, i: int) -> Value:
+    """Element ``i`` of a vector, as a vector of one."""
+    out: Value = b.op("mil.slice_by_index", [vector, ints([i]), ints([i + 1])])
     return out
 
 

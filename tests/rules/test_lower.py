@@ -360,6 +360,32 @@ def test_reshape_with_open_dimension() -> None:
     assert shape.constant.tolist() == [-1, 12]
 
 
+def check_open(op: str, operands: list[Any], shapes: dict[int, Any], want: np.ndarray, **attributes: Any) -> Module:
+    """Lowers an operator whose inputs have open dimensions."""
+    module, arrays = build(op, operands, attributes, shapes=shapes)
+    lowered = lower(module)
+    np.testing.assert_array_equal(run_mil(lowered, arrays)[0], want)
+    return lowered
+
+
+def test_reshape_with_several_open_dimensions() -> None:
+    x = rand(2, 3, 8)
+    check_open("Reshape", [x, C([0, 0, 2, 4])], {0: ("n", "s", 8)}, x.reshape(2, 3, 2, 4))
+    check_open("Reshape", [x, C([0, -1])], {0: ("n", "s", 8)}, x.reshape(2, 24))
+    check_open("Reshape", [x, C([0, 0, -1, 2])], {0: ("n", "s", "c")}, x.reshape(2, 3, 4, 2))
+
+
+def test_indices_into_open_dimensions() -> None:
+    x = rand(4, 3)
+    check_open("Gather", [x, np.array([-1, 0])], {0: ("n", 3), 1: ("m",)}, x[[-1, 0]])
+    check_open("Gather", [x, C(np.int64(-1))], {0: ("n", 3)}, x[-1])
+    check_open("GatherND", [x, np.array([[-1, 0], [2, -1]])], {0: ("n", "c")}, x[[-1, 2], [0, -1]])
+    added = x.copy()
+    added[[-1, 1]] += 1
+    ones = np.ones((2, 3), np.float32)
+    check_open("ScatterND", [x, np.array([[-1], [1]]), ones], {0: ("n", 3)}, added, reduction="add")
+
+
 @pytest.mark.parametrize("perm", [None, (2, 0, 1), (0, 1, 2)])
 def test_transpose(perm: Any) -> None:
     check("Transpose", [X], {"perm": perm} if perm else {})
