@@ -71,6 +71,14 @@ def examples(roots: list[Term], found: Substitution | None = None, guesses: int 
             continue
 
 
+def example(roots: list[Term], found: Substitution, guess: int) -> Example | None:
+    """The graph of one guess, made anew; None if that guess will not do."""
+    try:
+        return _Maker(found, random.Random(guess), guess).make(roots)
+    except (InferenceError, ValueError):
+        return None
+
+
 class _Maker:
     def __init__(self, found: Substitution, rng: random.Random, guess: int) -> None:
         self.found = found

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from compiler.errors import UserError
 from compiler.ir import InferenceError, Module, Op
 from compiler.rewrite import syntax as s
 from compiler.rewrite.check_cycles import RuleGraph, matches
-from compiler.rewrite.check_examples import TARGETS, Example, examples
-from compiler.rewrite.check_terms import Node, Substitution, Term, Terms, covers, terms, unify_nodes
+from compiler.rewrite.check_examples import TARGETS, Example
+from compiler.rewrite.check_examples import example as make
+from compiler.rewrite.check_terms import Node, Substitution, Term, Terms, covers, resolve, terms, unify_nodes
 from compiler.rewrite.diagnostics import Diagnostic, RewriteError
 from compiler.rewrite.driver import apply_once, rewrite
 from compiler.rewrite.library import Entry, Stage
@@ -93,6 +95,11 @@ def _forestalls(general: Terms, special: Terms) -> bool:
 
 # ---- overlaps
 
+#: So many graphs are tried for a pair of rules.
+_GUESSES = 6
+#: Rules with many alternatives are compared in so many of their combinations.
+_VARIANTS = 16
+
 
 def overlapping(entries: Sequence[Entry], stage: Stage, only: Sequence[Entry] | None = None) -> Iterator[Diagnostic]:
     """Pairs of rules of which both match one graph, and which of them fires first decides what comes out.
@@ -103,13 +110,15 @@ def overlapping(entries: Sequence[Entry], stage: Stage, only: Sequence[Entry] | 
     graph = RuleGraph(entries)
     pairs: set[frozenset[str]] = set()
     wanted = set(entries if only is None else only)
+    tried: Counter[frozenset[str]] = Counter()
     for a in graph.entries:
         for b in graph.entries:
             names = frozenset((a.rule.name, b.rule.name))
             if len(names) < 2 or names in pairs or len(b.variant.anchors) > 1 or len(a.variant.anchors) > 1:
                 continue
-            if _ordered(a.rule, b.rule) or not wanted & {a, b}:
+            if _ordered(a.rule, b.rule) or not wanted & {a, b} or tried[names] >= _VARIANTS:
                 continue
+            tried[names] += 1
             found = _difference(graph, a, b, stage)
             if found is not None:
                 pairs.add(names)
@@ -147,8 +156,10 @@ def _same_operator(outer: Terms, node: Node, root: Term, found: Substitution) ->
     """The substitution in which the root of the inner pattern is the outer pattern's operator."""
     merged = dict(found)
     values = [t for t in _values(outer) if t.node is node and t.index == root.index]
-    if values and values[0] is not root:
-        merged[root] = values[0]
+    if values:
+        one, other = resolve(values[0], merged), resolve(root, merged)
+        if one is not other:
+            merged[other] = one
     return merged
 
 
@@ -167,14 +178,16 @@ def _try(
     assert root is not None
     tried = 0
     for target in TARGETS[:2]:
-        for guess, example in enumerate(examples(outer.roots, found, guesses=10)):
-            if node not in example.ops or not matches(a, example.ops[root], target):
+        for guess in range(_GUESSES):
+            example = make(outer.roots, found, guess)
+            if example is None or node not in example.ops or not matches(a, example.ops[root], target):
                 continue
             if not matches(b, example.ops[node], target):
                 continue
             tried += 1
             text = example.text()
-            again = list(examples(outer.roots, found, guesses=10))[guess]
+            again = make(outer.roots, found, guess)
+            assert again is not None, "what could be made once can be made again"
             try:
                 first = _outcome(a, example, example.ops[root], stage, target)
                 second = _outcome(b, again, again.ops[node], stage, target)

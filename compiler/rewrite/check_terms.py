@@ -299,7 +299,9 @@ def unify(a: Term, b: Term, found: Substitution) -> Iterator[Substitution]:
             yield {**found, b: a}
         elif a.index == b.index:
             for more in unify_nodes(a.node, b.node, found):
-                yield {**more, b: a}
+                # Below, one may have been found to be the other already: a second link would close a circle.
+                one, other = resolve(a, more), resolve(b, more)
+                yield more if one is other else {**more, other: one}
         return
     if a.content is not None and b.content is not None and not same(a.content, b.content):
         return
@@ -326,18 +328,19 @@ def unify_nodes(a: Node, b: Node, found: Substitution) -> Iterator[Substitution]
         yield from _unify_args(a, b, args, found)
 
 
-def _unify_args(a: Node, b: Node, args: list[Term | None], found: Substitution) -> Iterator[Substitution]:
-    states: list[Substitution] = [found]
-    for x, y in itertools.zip_longest(a.args, args):
-        if x is None or y is None:
-            present, open_end = (y, a.open) if x is None else (x, b.open)
-            if present is not None and not present.optional and not open_end:
-                return
-            continue
-        states = [more for state in states for more in unify(x, y, state)]
-        if not states:
-            return
-    yield from states
+def _unify_args(a: Node, b: Node, args: list[Term | None], found: Substitution, at: int = 0) -> Iterator[Substitution]:
+    if at >= max(len(a.args), len(args)):
+        yield found
+        return
+    x = a.args[at] if at < len(a.args) else None
+    y = args[at] if at < len(args) else None
+    if x is None or y is None:
+        present, open_end = (y, a.open) if x is None else (x, b.open)
+        if present is None or present.optional or open_end:
+            yield from _unify_args(a, b, args, found, at + 1)
+        return
+    for more in unify(x, y, found):
+        yield from _unify_args(a, b, args, more, at + 1)
 
 
 def _ranks_agree(a: tuple[s.Dim, ...] | None, b: tuple[s.Dim, ...] | None) -> bool:
