@@ -137,7 +137,8 @@ def _cast(op: ir.Op, memo: Memo) -> Contents | None:
         return source if to.is_integer and to.bits >= 32 else None
     if to.is_integer and any(isinstance(e, float) and not math.isfinite(e) for e in source):
         return None
-    return tuple(np.array(source).astype(to.numpy).tolist())
+    with np.errstate(all="ignore"):
+        return tuple(np.array(source).astype(to.numpy).tolist())
 
 
 def _gather(op: ir.Op, memo: Memo) -> Contents | None:
