@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--target", action="append")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--own-inputs", action="store_true", help="prove on io.npz beside the model")
-    arguments, extra = parser.parse_known_args()
+    arguments, extra = parser.parse_known_intermixed_args()
     names = arguments.names or sorted(p.parent.name for p in arguments.folder.glob("*/model.onnx"))
     rows = []
     for target in arguments.target or ["ane", "cpu"]:

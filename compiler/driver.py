@@ -368,7 +368,8 @@ def _failure(
     text = f"output '{name}' is off: {error_text(error, report.verify.limit)}"
     with report.stage("locate") as stage:
         stage.quiet = True
-        departure = locate(trial, Reference(model), tries[report.verify.failing_set or 0])
+        index = report.verify.failing_set or 0
+        departure = locate(trial, Reference(model), tries[index], index)
         guilty = _guilty(departure, model, tries, trial.expected, options)
     remedy = "--verify off writes the package all the same"
     if departure is not None:

@@ -42,8 +42,11 @@ class Departure:
         return f"{self.op}{at} is the first to depart: value '{self.value}', rel. L2 {self.rel_l2:.2g}{made}"
 
 
-def locate(trial: Trial, reference: Reference, inputs: Mapping[str, Array]) -> Departure | None:
+def locate(trial: Trial, reference: Reference, inputs: Mapping[str, Array], index: int) -> Departure | None:
     """Compares the values that the lowered module and the original model share by name, in the module's order.
+
+    Args:
+        inputs: the set of inputs to compare on, number ``index`` of the trial's.
 
     Returns:
         None if no shared value departs: then the fault lies behind the lowered module, in writer, reader or meaning.
@@ -56,7 +59,7 @@ def locate(trial: Trial, reference: Reference, inputs: Mapping[str, Array]) -> D
     named.update(zip(main.output_names, main.outputs, strict=True))
     theirs = reference.values(inputs, named)
     shared = [(name, named[name]) for name in named if name in theirs]
-    mine = probe(trial, [v for _, v in shared])
+    mine = probe(trial, [v for _, v in shared], index)
     right: set[Value] = set()
     for (name, value), array in zip(shared, mine, strict=True):
         expected = theirs[name]

@@ -99,10 +99,10 @@ def _values(trial: Trial) -> Iterator[tuple[Value, Array]]:
         yield from zip(batch, probe(trial, batch), strict=True)
 
 
-def probe(trial: Trial, values: Sequence[Value]) -> list[Array]:
-    """What ``values`` of the lowered module hold on the first set of inputs, computed in f32."""
+def probe(trial: Trial, values: Sequence[Value], index: int = 0) -> list[Array]:
+    """What ``values`` of the lowered module hold on the set of inputs number ``index``, computed in f32."""
     copy, twins = _copy(trial.lowered)
-    return run_mil(copy, trial.inputs[:1], trial.library, [twins[v] for v in values])[0]
+    return run_mil(copy, [trial.inputs[index]], trial.library, [twins[v] for v in values])[0]
 
 
 def halved(module: Module, os: str, keep: Mapping[Op, str]) -> tuple[Module, dict[Op, str]]:

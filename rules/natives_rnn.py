@@ -285,10 +285,7 @@ def _unroll(layer: Layer, gates: Value, states: Sequence[Made], step: Step, reve
         sequence.append(states[0])
     if reverse:
         sequence.reverse()
-    if layer.sequence_wanted:
-        whole = b.op("mil.stack", sequence, {"axis": 0})
-    else:
-        whole = sequence[-1]
+    whole = b.op("mil.stack", sequence, {"axis": 0}) if layer.sequence_wanted else sequence[-1]
     return (whole, *states)
 
 

@@ -33,7 +33,8 @@ def model_of(
         [helper.make_tensor_value_info(n, t, None) for n, t in outputs.items()],
         [numpy_helper.from_array(a, n) for n, a in (constants or {}).items()],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return onnx.shape_inference.infer_shapes(model)
 
 
 def linear(n: int = 4) -> onnx.ModelProto:

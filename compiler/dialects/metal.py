@@ -6,7 +6,7 @@ Operators come in three roles, which is all that fusion needs to know:
 - ``movement``: an element of the result *is* one of an operand, or a constant; only its index changes;
 - ``anchor``: the rest: reductions, products, windows, recurrences. A kernel holds at most one.
 
-``metal.kernel`` holds a region of the above over whole tensors: what one dispatch computes. ``metal.join`` says that its
+``metal.kernel`` holds a region of the above over whole tensors: what one dispatch computes. ``metal.join`` says its
 operands lie side by side in one buffer, so that nobody need move them there.
 
 Rules of stage ``metal`` bring onnx.* here; ``passes/fuse_regions.py`` makes the kernels.

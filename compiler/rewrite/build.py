@@ -333,7 +333,7 @@ def _all(made: Any) -> tuple[Any, ...]:
 
 
 def _adopting(b: RuleBuilder, value: Value, old: Value) -> Value:
-    """``value`` with the width of ``old``'s elements, if it was made just now in a dialect whose results adopt types."""
+    """``value`` with the width of ``old``'s elements, if it was just made in a dialect whose results adopt types."""
     op = value.op
     if op is None or op.defn.constant or op not in b.made or not get_dialect(op.defn.dialect).adopts_types:
         return value

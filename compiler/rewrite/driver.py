@@ -130,7 +130,7 @@ def rewrite(
 
 @contextmanager
 def _aside() -> Iterator[None]:
-    """Keeps what is there already out of the garbage collector's way: walking the graph again and again takes it as long
+    """Keeps what is there already out of the garbage collector's way: walking the graph again takes it as long
     as the rewriting. What the rules make is collected as ever."""
     if gc.get_freeze_count():
         yield

@@ -1,8 +1,9 @@
 """A pattern → a random graph that has the pattern's structure.
 
-Operators are built from the operands up. Those whose types are known decide, by way of a seed (see :mod:`prove_seeds`)
-whose sizes are renamed to theirs, what the others look like; the operator's inference has the last word, and another seed
-or shape is tried. Whether the conditions of the rule hold is not asked here: :mod:`prove_search` does.
+Operators are built from the operands up. Those whose types are known decide, by way of a seed (see
+:mod:`prove_seeds`) whose sizes are renamed to theirs, what the others look like; the operator's inference has the
+last word, and another seed or shape is tried. Whether the conditions of the rule hold is not asked here:
+:mod:`prove_search` does.
 """
 
 from __future__ import annotations
@@ -590,7 +591,7 @@ def symbolic(recipe: Recipe, rng: random.Random) -> Recipe:
             dims = [
                 d if rng.random() < 0.4 else f"n{d}" if share else f"{name}{i}" for i, d in enumerate(leaf.array.shape)
             ]
-            leaf = replace(leaf, names=tuple(dims))  # type: ignore[arg-type]
+            leaf = replace(leaf, names=tuple(dims))
         leaves[name] = leaf
     return Recipe(leaves, recipe.nodes, recipe.outputs, recipe.anchor, recipe.target, recipe.rewrite, recipe.names)
 

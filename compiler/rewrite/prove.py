@@ -1,7 +1,7 @@
 """``planish rules prove``: every rule is instantiated at random from its own text and held to its contract.
 
-See :mod:`instantiate` and :mod:`prove_search` for how instances are found, :mod:`prove_check` for what is done with one,
-:mod:`prove_compare` for the contracts.
+See :mod:`instantiate` and :mod:`prove_search` for how instances are found, :mod:`prove_check` for what is done with
+one, :mod:`prove_compare` for the contracts.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from typing import Any
 
+from compiler.ir import Module
 from compiler.rewrite.library import Library
 from compiler.rewrite.prove_check import MEANING, Checker, Verdict
-from compiler.rewrite.prove_replay import replayable
+from compiler.rewrite.prove_replay import recipe_of, replayable, target_of
 from compiler.rewrite.prove_search import Instance, Search
 from compiler.rewrite.prove_seeds import Seeds
 from compiler.rewrite.prove_shrink import shrunk
@@ -66,13 +67,17 @@ class Proof:
 class Prover:
     """Proves rules of one library. Everything that proofs share is made once, before they run side by side."""
 
-    def __init__(self, library: Library, targets: Sequence[Any] = ()) -> None:
+    def __init__(
+        self, library: Library, targets: Sequence[Any] = (), finish: Callable[[Module], None] | None = None
+    ) -> None:
         """
         Args:
             library: the rules, with those of stage ``meaning`` that say what operators are.
             targets: what conditions may see as ``target``, besides none.
+            finish: what makes the element types of lowered modules those that the operators take.
         """
         self.library = library
+        self.finish = finish
         self.traced = Library(library.files, library.disabled, traced=True)
         self.seeds = Seeds(library)
         self.targets = list(targets)
@@ -95,14 +100,10 @@ class Prover:
 
     def prove(self, rule: Rule, count: int = COUNT, seed: int = 0) -> Proof:
         """Proves one rule in this process."""
-        from compiler.rewrite.prove_meaning import MeaningChecker, is_meaning
-
         started = time.perf_counter()
         proof = Proof(rule.name)
         rng = random.Random(f"{seed} {rule.name}")
-        check: Callable[..., Verdict] = (
-            MeaningChecker(rule, self.library) if is_meaning(rule, self.library) else Checker(rule, self.library)
-        )
+        check = self.checker(rule)
         searches = [Search(e, self.traced, self.seeds, rng, self.targets) for e in self._entries(rule)]
         left = {i: max(1, count // len(searches)) for i in range(len(searches))}
         attempts = Counter[int]()
@@ -136,9 +137,21 @@ class Prover:
         proof.seconds = time.perf_counter() - started
         return proof
 
-    def _wrong(
-        self, proof: Proof, rule: Rule, instance: Instance, verdict: Verdict, check: Callable[..., Verdict]
-    ) -> None:
+    def checker(self, rule: Rule) -> Checker:
+        """What checks instances of ``rule``."""
+        from compiler.rewrite.prove_meaning import MeaningChecker
+
+        return (MeaningChecker if rule.stage == MEANING else Checker)(rule, self.library, self.finish)
+
+    def replay(self, rule: Rule, module: Module) -> Verdict:
+        """Checks a counterexample again."""
+        for entry in self._entries(rule):
+            for op in module.main.block.ops:
+                if op.name in entry.keys and entry.matcher.match(op, target_of(module)) is not None:
+                    return self.checker(rule)(recipe_of(module, op))
+        return Verdict("unfired", "the rule does not match")
+
+    def _wrong(self, proof: Proof, rule: Rule, instance: Instance, verdict: Verdict, check: Checker) -> None:
         smallest = shrunk(instance.recipe, lambda r: check(r).kind == "wrong")
         again = check(smallest)
         proof.wrong = (again if again.kind == "wrong" else verdict).text
@@ -184,7 +197,7 @@ class Prover:
                 child.start()
                 sender.close()
                 running[receiver] = (child, rule, crashes)
-            for receiver in wait(list(running)):
+            for receiver in wait(list(running)):  # type: ignore[assignment]
                 child, rule, crashes = running.pop(receiver)
                 try:
                     proof = receiver.recv()

@@ -2,15 +2,15 @@
 
 ``exact``: equal, infinities, NaN and their places included; 0.0 equals -0.0.
 
-``rounding``: the two sides may round differently, as they compute the same in another order. Each element of a float result
-may be off by RELATIVE of itself plus ABSOLUTE of the largest number that occurred on the way (a difference of large numbers
-keeps their error). Beyond that, it may be off by SENSITIVE times what it moves by when the inputs are rounded differently:
-inside an operator (x - mean) / deviation is a difference of large numbers too. Where the left side is not finite the result
-says nothing and is not compared. 8-bit results of float computations may be off by one. All other integers are equal. A
-rule that looks for constants by ``≈`` promises single precision at most.
+``rounding``: the two sides may round differently, as they compute the same in another order. Each element of a float
+result may be off by RELATIVE of itself plus ABSOLUTE of the largest number that occurred on the way (a difference of
+large numbers keeps their error). Beyond that, it may be off by SENSITIVE times what it moves by when the inputs are
+rounded differently: inside an operator (x - mean) / deviation is a difference of large numbers too. Where the left
+side is not finite the result says nothing and is not compared. 8-bit results of float computations may be off by one.
+All other integers are equal. A rule that looks for constants by ``≈`` promises single precision at most.
 
-``approximate(rtol)``: the relative L2 error is at most rtol, and no element is off by more than rtol of itself plus of the
-result's largest element.
+``approximate(rtol)``: the relative L2 error is at most rtol, and no element is off by more than rtol of itself plus
+of the result's largest element.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Rules that say what mil.* means, held to coremltools.
 
-The left side of such a rule cannot be run here. But coremltools computes the results of many operators itself where all
-inputs are known (``value_inference``, with NumPy), and infers the type of all. Where it computes nothing, the rule is held
-to the type, and to a round trip: what it means, lowered and given meaning again, computes the same.
+The left side of such a rule cannot be run here. But coremltools computes the results of many operators itself where
+all inputs are known (``value_inference``, with NumPy), and infers the type of all. Where it computes nothing, the
+rule is held to the type, and to a round trip: what it means, lowered and given meaning again, computes the same.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from compiler.ir import InferenceError, Op, TensorType, clone_module
 from compiler.rewrite import syntax as s
 from compiler.rewrite.diagnostics import RewriteError
 from compiler.rewrite.driver import rewrite
-from compiler.rewrite.library import Library
-from compiler.rewrite.prove_check import MEANING, Checker, Verdict, _magnitude, session
+from compiler.rewrite.prove_check import Checker, Verdict, _magnitude, session
 from compiler.rewrite.prove_compare import difference
 from compiler.rewrite.recipe import Recipe, realize
 
@@ -30,11 +29,6 @@ Array = np.ndarray[Any, Any]
 #: The releases by whose operators coremltools is asked, where no target says which.
 _RELEASES = ("ios18", "ios17", "ios16")
 _LOWER = "lower"
-
-
-def is_meaning(rule: s.Rule, library: Library) -> bool:
-    """Whether a rule says what operators are that onnxruntime does not know."""
-    return rule.stage == MEANING
 
 
 class MeaningChecker(Checker):
@@ -128,7 +122,7 @@ def _built(op: Op, recipe: Recipe) -> Any:
             "f16": types.fp16, "f32": types.fp32, "i32": types.int32, "i8": types.int8, "u8": types.uint8,
             "i16": types.int16, "u16": types.uint16, "bool": types.bool,
         }  # fmt: skip
-        arrays = {v: a for v, a in _contents(op, recipe).items()}
+        arrays = _contents(op, recipe)
         inputs: dict[str, Any] = {}
         last = len(op.defn.operands) - 1
         for i, v in enumerate(op.operands):

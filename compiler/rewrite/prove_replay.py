@@ -1,7 +1,7 @@
 """Counterexamples as text that can be kept, read and run again.
 
-The graph is a module in the textual IR. Its attributes say which rule it is about, under what target, and what the inputs
-hold.
+The graph is a module in the textual IR. Its attributes say which rule it is about, under what target, and what the
+inputs hold.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def recipe_of(module: Module, anchor: Op | None = None) -> Recipe:
         if array is None:
             array = np.zeros(tuple(d if isinstance(d, int) else 2 for d in shape), a.type.dtype.numpy)  # type: ignore[attr-defined]
         symbolic = any(not isinstance(d, int) for d in shape)
-        leaves[a.name] = Leaf(array, names=tuple(shape) if symbolic else None)  # type: ignore[arg-type]
+        leaves[a.name] = Leaf(array, names=tuple(shape) if symbolic else None)
         refs[a] = Ref(leaf=a.name)
     nodes: list[Node] = []
     at = 0

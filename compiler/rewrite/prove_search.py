@@ -1,8 +1,8 @@
 """From graphs of the right structure to instances of a rule: the matcher says what is missing, and that is mended.
 
-The traced matcher gives the clause that failed and what its names stood for. An equation is solved for a name that can be
-set (an attribute, a constant), a wish for equal shapes is granted, anything else is drawn again. What matches is kept and
-varied.
+The traced matcher gives the clause that failed and what its names stood for. An equation is solved for a name that
+can be set (an attribute, a constant), a wish for equal shapes is granted, anything else is drawn again. What matches
+is kept and varied.
 """
 
 from __future__ import annotations
@@ -350,7 +350,7 @@ class Search:
                 return self._set_name(name, _ANYTHING, recipe)
             case s.Index(s.Call("shape" | "dims", (s.Name(name, _),), _, _, _), at, _) if not isinstance(at, s.Slice):
                 known, axis = self.try_evaluate(at, found)
-                leaf = recipe.leaves.get(name)
+                leaf = recipe.leaves.get(name)  # type: ignore[assignment]
                 if known and leaf is not None and isinstance(wish, int) and -leaf.array.ndim <= axis < leaf.array.ndim:
                     return self._set_dim(name, int(axis) % leaf.array.ndim, wish, recipe)
                 return None

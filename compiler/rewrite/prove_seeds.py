@@ -1,9 +1,9 @@
 """Valid operators to start from, so that nobody has to type in how the shapes of operands hang together.
 
-The conformance suite inside the onnx package holds some 1,900 single-operator models with inputs: for each operator which
-ranks, sizes and attributes go together. :mod:`instantiate` takes them as seeds, renames the sizes and draws contents
-anew. Operators of mil get their seeds by lowering those. Collecting the suite takes nine seconds; it is kept in the
-user's cache by the version of onnx.
+The conformance suite inside the onnx package holds some 1,900 single-operator models with inputs: for each operator
+which ranks, sizes and attributes go together. :mod:`instantiate` takes them as seeds, renames the sizes and draws
+contents anew. Operators of mil get their seeds by lowering those. Collecting the suite takes nine seconds; it is kept
+in the user's cache by the version of onnx.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Seeds:
     def __init__(self, library: Library | None = None) -> None:
         self.library = library
 
-    @functools.lru_cache(maxsize=None)  # noqa: B019 (one object lives as long as the process)
+    @functools.cache  # noqa: B019 (one object lives as long as the process)
     def of(self, name: str) -> tuple[Seed, ...]:
         """The seeds for an operator; those of its newest form, put into the terms of an older one; often none."""
         own = _suite().get(name)
@@ -85,7 +85,7 @@ class Seeds:
         module = as_module(seed)
         if module is None or self.library is None or seed.regions:
             return
-        known = {a: s for a, s in zip(module.main.inputs, [s for s in seed.operands if s is not None])}
+        known = dict(zip(module.main.inputs, [s for s in seed.operands if s is not None]))
         try:
             self.library.rewrite(module, "lower")
         except Exception:  # a lowering rule that is wrong is found by its own proof
@@ -95,7 +95,7 @@ class Seeds:
             if op.defn.constant is not None or op.defn.terminator or op.regions:
                 continue
             if own is not None and op.defn.dialect != seed.op.partition(".")[0]:
-                found = _seed_of(op, {v: known[v].high for v in op.operands if v in known})  # type: ignore[index]
+                found = _seed_of(op, {v: known[v].high for v in op.operands if v in known})
                 if found is not None:
                     yield found
 

@@ -81,7 +81,7 @@ def _attributes(recipe: Recipe) -> Iterator[Recipe]:
                 )
 
 
-def _contents(leaf: Leaf) -> Iterator[np.ndarray]:  # type: ignore[type-arg]
+def _contents(leaf: Leaf) -> Iterator[np.ndarray]:
     array = leaf.array
     if leaf.pinned or array.size == 0 or array.dtype.kind in "OUS":
         return

@@ -98,7 +98,9 @@ def _indented(lines: Sequence[str]) -> str:
 def build_graph(
     library: Library, rule: s.Rule, test: s.Test, statements: Sequence[s.BuildStmt], wanted: set[str] | None
 ) -> Module:
-    """The module that statements of a test block say; its outputs are the names in ``wanted``, or those not used further.
+    """The module that statements of a test block say.
+
+    Its outputs are the names in ``wanted``, or those not used further.
 
     Raises:
         RuleError: they name what is not there, or build what cannot be.
@@ -170,8 +172,10 @@ def _error(file: str, pos: s.Pos, message: str, library: Library) -> RuleError:
 
 
 def normal_form(module: Module) -> list[str]:
-    """The function's operators, one a line: only what the outputs need, in an order that follows from the outputs, values
-    named by number, types left out."""
+    """The function's operators, one a line.
+
+    Only what the outputs need, in an order that follows from them, values named by number, types left out.
+    """
     function = module.main
     names: dict[Value, str] = {a: f"%{a.name}" for a in function.inputs}
     lines: list[str] = []

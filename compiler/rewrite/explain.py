@@ -1,0 +1,243 @@
+"""``planish rules explain`` and ``stats``: what rules do on a model, and why one does not fire.
+
+Both look on while a model takes its usual road: the library that the driver is given is one that watches. The clauses
+that failed are reported by the matchers themselves, in their traced form, so the explanation cannot disagree with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from compiler.ir import Block, Function, Module, Op, Value
+from compiler.rewrite.driver import NO_TARGET, Report, RuleStats, rewrite
+from compiler.rewrite.library import Library
+from compiler.rewrite.syntax import Pos
+
+#: The longest spelling of a value in a message.
+_WIDTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Fire:
+    """An application: the nodes of the model whose operators it replaced."""
+
+    nodes: tuple[str, ...]
+    ops: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """A place where a rule was tried in vain.
+
+    Attributes:
+        step: how far the matcher got; the greater, the nearer.
+        pos, text: the clause that failed, None where the matcher succeeded but the result was turned down.
+        reason: what was not known, or why the result was turned down; empty where the clause is plainly false.
+        seen: what the clause's names stood for.
+    """
+
+    op: str
+    nodes: tuple[str, ...]
+    step: int
+    pos: Pos | None
+    text: str
+    reason: str
+    seen: tuple[tuple[str, str], ...]
+
+
+@dataclass(slots=True)
+class Explanation:
+    """What a rule did in its stage, and how near it came where it did nothing; the nearest first."""
+
+    rule: str
+    fires: list[Fire] = field(default_factory=list)
+    misses: list[Miss] = field(default_factory=list)
+    ran: bool = False
+    rejected: int = 0
+    reason: str = ""
+
+
+class Watch(Library):
+    """A library that explains one rule while the driver rewrites with it as usual."""
+
+    def __init__(self, library: Library, rule: str, node: str | None = None) -> None:
+        """
+        Args:
+            node: look only where the operators come from this node of the model.
+
+        Raises:
+            UserError: no rule has that name.
+        """
+        super().__init__(library.files, library.disabled, traced=True)
+        self.watched = known_rule(self, rule)
+        self.node = node
+        self.found = Explanation(rule)
+
+    def rewrite(self, scope: Module | Function | Block, stage: str, target: Any = None, **options: Any) -> Report:
+        if stage != self.watched.stage:
+            return super().rewrite(scope, stage, target, **options)
+        self.found.ran = True
+
+        def fired(rule: str, gone: Sequence[Op], made: Sequence[Op]) -> None:
+            if rule == self.watched.name:
+                nodes = tuple(dict.fromkeys(n for op in (*gone, *made) for n in op.loc.nodes))
+                if self.node is None or self.node in nodes:
+                    self.found.fires.append(Fire(nodes, tuple(op.name for op in gone)))
+
+        report = rewrite(scope, self.stage(stage), target, on_fire=fired, **options)
+        stats = report.rules.get(self.watched.name)
+        if stats is not None:
+            self.found.rejected, self.found.reason = stats.rejected, stats.reason
+        self.look(scope, NO_TARGET if target is None else target)
+        return report
+
+    def look(self, scope: Module | Function | Block, target: Any) -> None:
+        """Tries the rule on every operator at which it could start, as the graph is once the stage is through."""
+        for entry in self.stage(self.watched.stage).entries:
+            if entry.rule.name != self.watched.name:
+                continue
+            for op in scope.walk():
+                if op.name in entry.keys and (self.node is None or self.node in op.loc.nodes):
+                    miss = self.try_at(entry, op, target)
+                    if miss is not None:
+                        self.found.misses.append(miss)
+        self.found.misses.sort(key=lambda m: -m.step)
+
+    def try_at(self, entry: Any, op: Op, target: Any) -> Miss | None:
+        steps = entry.matcher.steps
+        deepest: tuple[int, dict[str, Any]] | None = None
+
+        def failed(step: int, found: dict[str, Any]) -> None:
+            nonlocal deepest
+            if deepest is None or step >= deepest[0]:
+                deepest = (step, found)
+
+        entry.matcher.trace.hook = failed
+        try:
+            match = entry.matcher.match(op, target)
+        finally:
+            entry.matcher.trace.hook = None
+        if match is not None:
+            why = self.found.reason or "another rule comes first, or its builder declines"
+            return Miss(op.name, op.loc.nodes, len(steps), None, "it matches", why, ())
+        if deepest is None:
+            return None
+        step, found = deepest
+        why = str(found.get("_why") or "")
+        text, pos = steps[step].text, steps[step].pos
+        return Miss(op.name, op.loc.nodes, step, pos, text, why, _seen(found, self.clause(pos)))
+
+    def clause(self, pos: Pos | None) -> str:
+        """The source of a clause."""
+        if pos is None:
+            return ""
+        lines = self.sources[self.watched.file].splitlines()[pos.line - 1 : pos.end_line]
+        if len(lines) == 1:
+            return lines[0][pos.column - 1 : pos.end_column - 1]
+        return " ".join(line.strip() for line in lines)
+
+    def render(self, most: int = 3) -> str:
+        """The explanation as text: where it fires, then the nearest misses with the clause and what it saw."""
+        found = self.found
+        where = f" at node '{self.node}'" if self.node else ""
+        lines = [f"{found.rule} fires {len(found.fires)} times{where}"]
+        for fire in found.fires[:10]:
+            lines.append(f"  {', '.join(fire.nodes) or '(unnamed)'}: {', '.join(fire.ops)}")
+        if len(found.fires) > 10:
+            lines.append(f"  … and {len(found.fires) - 10} more")
+        if not found.ran:
+            lines.append(f"  its stage, {self.watched.stage}, is not run for this target")
+        elif not found.misses:
+            lines.append("  no operator is left at which it could start")
+        else:
+            lines.append(f"nearest misses, {min(most, len(found.misses))} of {len(found.misses)}:")
+        for m in found.misses[:most]:
+            lines.append(f"  {m.op} ({', '.join(m.nodes) or 'unnamed'})")
+            if m.pos is None:
+                lines.append(f"    {m.text}, but was turned down: {m.reason}")
+                continue
+            lines.append(f"    {self.watched.file}:{m.pos.line}:{m.pos.column}: {_failed(m)}")
+            source = self.sources[self.watched.file].splitlines()[m.pos.line - 1]
+            width = m.pos.end_column - m.pos.column if m.pos.end_line == m.pos.line else len(source) - m.pos.column + 1
+            lines.append(f"      {source}")
+            lines.append(f"      {' ' * (m.pos.column - 1)}{'^' * max(width, 1)}")
+            lines += [f"      {name} = {value}" for name, value in m.seen]
+        return "\n".join(lines)
+
+
+def _failed(m: Miss) -> str:
+    if m.reason:
+        return f"not known: {m.reason}"
+    return "this condition does not hold" if m.text in ("where", "when") else f"not so here: {m.text}"
+
+
+def _seen(found: dict[str, Any], clause: str) -> tuple[tuple[str, str], ...]:
+    """The rule's names that a clause mentions, or all if it mentions none, with what they stood for."""
+    import re
+
+    bound = {k[2:]: v for k, v in found.items() if k.startswith("v_") and not k.startswith("v__")}
+    words = set(re.findall(r"[A-Za-z_]\w*", clause))
+    named = [n for n in bound if n in words] or list(bound)
+    return tuple((n, _spelled(bound[n])) for n in named)
+
+
+def _spelled(value: Any) -> str:
+    if isinstance(value, Value):
+        array = value.constant
+        if array is None:
+            made = value.op.name if value.op is not None else "an input"
+            return f"%{value.name or '?'}: {value.type}, {made}, used {value.use_count}×"
+        content = np.array2string(array, threshold=8, separator=", ").replace("\n", "")
+        return f"constant {content} : {value.type}"[:_WIDTH]
+    if isinstance(value, dict):
+        value = {k: v for k, v in value.items() if v is not None}
+    text = repr(value)
+    return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
+
+
+def known_rule(library: Library, name: str) -> Any:
+    """The rule of that name.
+
+    Raises:
+        UserError: there is none; the message offers the nearest.
+    """
+    from compiler.errors import UserError
+    from compiler.ir import suggest
+
+    rule = library.rules.get(name)
+    if rule is None:
+        raise UserError(f"no rule is called '{name}'{suggest(name, library.rules)}", "planish rules doc lists them")
+    return rule
+
+
+class Meter(Library):
+    """A library that counts and times what its rules do, over as many models as are compiled with it."""
+
+    def __init__(self, library: Library) -> None:
+        super().__init__(library.files, library.disabled)
+        self.total: dict[str, RuleStats] = {}
+        self.visits = 0
+        self.seconds = 0.0
+
+    def rewrite(self, scope: Module | Function | Block, stage: str, target: Any = None, **options: Any) -> Report:
+        report = super().rewrite(scope, stage, target, **{**options, "timed": True})
+        self.visits += report.visits
+        self.seconds += report.seconds
+        for name, r in report.rules.items():
+            t = self.total.setdefault(name, RuleStats())
+            t.attempts += r.attempts
+            t.fires += r.fires
+            t.rejected += r.rejected
+            t.seconds += r.seconds
+            t.ops += r.ops
+            t.reason = r.reason or t.reason
+        return report
+
+    @property
+    def silent(self) -> list[str]:
+        """The rules of the stages that ran that have never fired."""
+        return [name for name, t in self.total.items() if not t.fires]
