@@ -108,7 +108,7 @@ def _blocked(array: Array, shape: Sequence[int]) -> Array:
 def lower_quantize(b: RuleBuilder, m: Bindings) -> Value:
     """clip(round(x / scale) + zero point), half to even."""
     to = _type(m.y).dtype
-    low, high = _range(to)
+    _range(to)  # declines where the result is a float
     rank = _rank(m.x)
     if m.block:
         if m.scale.constant is None or (m.zp is not None and m.zp.constant is None) or not _type(m.x).is_static:
@@ -397,7 +397,7 @@ def mean_lut_to_dense(b: RuleBuilder, m: Bindings) -> Value:
 
 
 def looked_up(indices: Array, lut: Array, vector_axis: Any) -> Array:
-    """iOS 18's form: a table for each block (the leading dimensions of ``lut``), whose entries are vectors that lie along
+    """iOS 18's form: a table for each block (the leading dimensions of ``lut``), whose entries are vectors along
     ``vector_axis`` of the result."""
     indices = indices.astype(np.uint8)
     size = lut.shape[-1]
