@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from compiler.ir import BOOL, I64, Block, Op, TensorType, Value, type_meet
+from compiler.ir import BOOL, I64, Block, InferenceError, Op, TensorType, Value, get_dialect, type_meet
 from compiler.ir.clone import clone_ops
 from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline
@@ -40,6 +40,23 @@ def inline(b: RuleBuilder, source: Block, arguments: Sequence[Value]) -> list[Va
     anchor = b.before
     clone_ops((op for op in source.ops if op is not terminator), b.block, values, anchor)
     return [values.get(v, v) for v in terminator.operands if v is not None]
+
+
+def refined(b: RuleBuilder, source: Block, arguments: Sequence[Value]) -> list[Value]:
+    """As :func:`inline`; the types of the copies follow from those of ``arguments``, of which more may be known."""
+    last = b.before.prev if b.before is not None else b.block.last
+    returned = inline(b, source, arguments)
+    at = last.next if last is not None else b.block.first
+    while at is not None and at is not b.before:
+        if at.defn.constant is None and not at.regions:
+            try:
+                types = get_dialect(at.defn.dialect).infer(at.defn, at.operands, at.attributes, (), len(at.results))
+            except InferenceError:
+                types = []  # what was known before stays
+            for result, type_ in zip(at.results, types):
+                result.type = type_meet(result.type, type_) or result.type
+        at = at.next
+    return returned
 
 
 def _nested(b: RuleBuilder, source: Block, arguments: Sequence[Value]) -> list[Value]:
@@ -117,7 +134,7 @@ def lower_loop(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
     number of rounds must be known, and no condition may end them early.
     """
     body: Block = m.body
-    states = list(m.vs)
+    states = [_first(b, m, i) for i in range(len(m.vs))]
     n = len(states)
     returned = [v for v in body.terminator.operands if v is not None]  # type: ignore[union-attr]
     scans = returned[1 + n :]
@@ -165,7 +182,7 @@ def lower_loop(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
     skip = 1 if always else 2
     count = inside.op("onnx.Squeeze", [inside.op("onnx.Cast", [at], {"to": I64}), np.array([0])])
     going_on = looped.arguments[1] if not always else inside.constant(np.array(True), "onnx")
-    again, *after = inline(inside, body, [count, going_on, *looped.arguments[skip : skip + n]])
+    again, *after = refined(inside, body, [count, going_on, *looped.arguments[skip : skip + n]])
     following = [inside.op("mil.add", [at, np.array([1], np.int32)])]
     if not always:
         following.append(again)
@@ -178,6 +195,24 @@ def lower_loop(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
                   else inside.op("mil.identity", [v]) for v in following])  # fmt: skip
     made = b.op("mil.while_loop", variables, {}, results=len(variables), regions=[condition, looped])
     return tuple(made[skip:])
+
+
+def _first(b: RuleBuilder, m: Bindings, index: int) -> Value:
+    """The initial value of a state. One that the body does not look at is of no account if there is a first round: then
+    it is zeros of the shape that the body gives it."""
+    value: Value = m.vs[index]
+    argument = m.body.arguments[2 + index]
+    later = m.body.terminator.operands[1 + index].type
+    certain = (m.going is None or _true(m.going)) and (m.trips is None or _positive(m.trips))
+    if argument.use_count or not certain or later is value.type:
+        return value
+    if not isinstance(later, TensorType) or not later.is_static:
+        return value
+    return b.constant(np.zeros(later.static_shape, later.dtype.numpy), "mil")
+
+
+def _positive(v: Value) -> bool:
+    return v.constant is not None and int(v.constant.reshape(-1)[0]) > 0
 
 
 def _true(v: Value) -> bool:
@@ -237,7 +272,7 @@ def lower_scan(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
     for row, back in zip(rows, back_in):
         picked = inside.op("mil.gather", [row, mirrored if back else at], {"axis": 0})
         here.append(inside.op("mil.squeeze", [picked], {"axes": (0,)}))
-    after = inline(inside, body, [*looped.arguments[1 : 1 + n], *here])
+    after = refined(inside, body, [*looped.arguments[1 : 1 + n], *here])
     following = [inside.op("mil.add", [at, np.array([1], np.int32)]), *after[:n]]
     for done, row, back in zip(looped.arguments[1 + n :], after[n:], back_out):
         lifted = inside.op("mil.expand_dims", [row], {"axes": (0,)})

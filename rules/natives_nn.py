@@ -41,6 +41,23 @@ def pad_type(auto_pad: str, x: Value, strides: Sequence[int]) -> str:
     return "same" if auto_pad == "SAME_UPPER" else "same_lower"
 
 
+def is_compile_time(v: Value) -> bool:
+    """Whether a value is a constant, plain or compressed."""
+    return v.constant is not None or (v.op is not None and v.op.name.startswith("mil.constexpr_"))
+
+
+def is_attended(mask: Value | None, q: Value, k: Value) -> bool:
+    """Whether an attention mask covers every key, and has the type that Core ML takes beside ``q``."""
+    if mask is None:
+        return True
+    shape = dims(mask)
+    mask_type, data_type = mask.type, q.type
+    assert isinstance(mask_type, TensorType)
+    assert isinstance(data_type, TensorType)
+    fits = mask_type.dtype.name == "bool" or mask_type.dtype is data_type.dtype
+    return fits and len(shape) >= 2 and isinstance(shape[-1], int) and shape[-1] == dims(k)[-2]
+
+
 def explicit_pads(
     auto_pad: str,
     pads: Sequence[int] | None,
@@ -151,8 +168,10 @@ def lower_conv_transpose(b: RuleBuilder, m: Bindings) -> Value:
     Output padding takes from the pads behind. Where that leaves negative pads, the input gets zeros at that side: each
     adds ``stride`` places to which nothing but the bias contributes.
     """
-    shape, kernel = dims(m.x), m.w.constant.shape[2:]
+    shape, kernel = dims(m.x), dims(m.w)[2:]
     n = len(kernel)
+    if not all(isinstance(k, int) for k in kernel):
+        raise Decline("the kernel's size is not known")
     strides, dilations = m.s or (1,) * n, m.d or (1,) * n
     extra = m.q or (0,) * n
     pads = [list(p) for p in zip(*[iter(interleaved(m.p or (0,) * (2 * n)))] * 2)]
@@ -432,3 +451,105 @@ def mean_layer_norm(b: RuleBuilder, m: Bindings) -> Value:
     if m.beta is not None:
         y = b.op("onnx.Add", [y, b.op("onnx.Unsqueeze", [m.beta, missing])])
     return y  # type: ignore[no-any-return]
+
+
+# ---- normalization that also gives its statistics
+
+
+def lower_layer_norm_with_statistics(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
+    """LayerNormalization with mean and 1/√(σ² + ε) as further results."""
+    if not any(y.use_count for y in m.ys[1:]):
+        raise Decline("nobody asks for the statistics")
+    rank = len(dims(m.x))
+    axes = list(range(m.a % rank, rank))
+    mean = b.op("mil.reduce_mean", [m.x], {"axes": axes, "keep_dims": True})
+    centered = b.op("mil.sub", [m.x, mean])
+    square = b.op("mil.mul", [centered, centered])
+    variance = b.op("mil.reduce_mean", [square], {"axes": axes, "keep_dims": True})
+    inverse = b.op("mil.rsqrt", [variance], {"epsilon": m.e})
+    y = b.op("mil.mul", [b.op("mil.mul", [centered, inverse]), m.scale])
+    if m.bias is not None:
+        y = b.op("mil.add", [y, m.bias])
+    return (y, mean, inverse)[: len(m.ys)]
+
+
+def lower_training_batch_norm(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
+    """BatchNormalization by the statistics of the batch, which also move the running ones."""
+    rank = len(dims(m.x))
+    axes, to = [i for i in range(rank) if i != 1], np.array([1, -1] + [1] * (rank - 2), np.int32)
+    mean = b.op("mil.reduce_mean", [m.x], {"axes": axes, "keep_dims": True})
+    centered = b.op("mil.sub", [m.x, mean])
+    square = b.op("mil.mul", [centered, centered])
+    variance = b.op("mil.reduce_mean", [square], {"axes": axes, "keep_dims": True})
+    factor = b.op("mil.mul", [b.op("mil.reshape", [m.scale, to]), b.op("mil.rsqrt", [variance], {"epsilon": m.e})])
+    out = [b.op("mil.add", [b.op("mil.mul", [centered, factor]), b.op("mil.reshape", [m.bias, to])])]
+    for running, now in ((m.mean, mean), (m.var, variance)):
+        flat = b.op("mil.reshape", [now, np.array([-1], np.int32)])
+        kept = b.op("mil.mul", [running, float(m.momentum)])
+        out.append(b.op("mil.add", [kept, b.op("mil.mul", [flat, 1.0 - float(m.momentum)])]))
+    return tuple(out[: len(m.ys)])
+
+
+def lower_dropout(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
+    """Dropout that drops nothing: not in training, or with ratio 0."""
+    training = m.t is not None and (m.t.constant is None or bool(np.any(m.t.constant)))
+    nothing = m.ratio is not None and m.ratio.constant is not None and not np.any(m.ratio.constant)
+    if training and not nothing:
+        raise Decline("it drops at random")
+    out: list[Value] = [m.x]
+    if len(m.ys) > 1:
+        mask = m.ys[1]
+        out.append(b.constant(np.ones(_static(m.x), bool), "mil") if mask.use_count else mask)
+    return tuple(out)
+
+
+# ---- convolution with computed weights in groups
+
+
+def lower_grouped_conv(b: RuleBuilder, m: Bindings) -> Value:
+    """One convolution for each group; a depthwise one as the sum of shifted inputs, each times its weight."""
+    shape, weights = dims(m.x), dims(m.w)
+    n = len(shape) - 2
+    kernel = weights[2:]
+    if not all(isinstance(d, int) for d in (*weights, shape[1])):
+        raise Decline("the shape of the weights is not known")
+    strides, dilations = m.s or (1,) * n, m.d or (1,) * n
+    pads = explicit_pads(m.a, m.p, shape[2:], kernel, strides, dilations)  # type: ignore[arg-type]
+    if m.g == 1 or all(d == 1 for d in dilations) and m.g <= 4:
+        if any(d != 1 for d in dilations):
+            raise Decline("the weights of a dilated convolution must be constant")
+        xs = b.op("mil.split", [m.x], {"num_splits": m.g, "axis": 1}, results=m.g)
+        ws = b.op("mil.split", [m.w], {"num_splits": m.g, "axis": 0}, results=m.g)
+        attributes = {"strides": strides, "kernel_shape": None, "auto_pad": "NOTSET", "pads": separated(pads)}
+        parts = [b.op("onnx.Conv", [x, w], attributes) for x, w in zip(xs, ws)]
+        y = b.op("mil.concat", parts, {"axis": 1})
+    elif weights[0] == m.g == shape[1]:
+        y = _depthwise(b, m.x, m.w, kernel, strides, dilations, pads, _static(m.y))  # type: ignore[arg-type]
+    else:
+        raise Decline("many groups of several channels")
+    if m.b is None:
+        return y  # type: ignore[no-any-return]
+    return b.op("mil.add", [y, b.op("mil.reshape", [m.b, np.array([1, -1] + [1] * n, np.int32)])])  # type: ignore[no-any-return]
+
+
+def _depthwise(
+    b: RuleBuilder, x: Value, w: Value, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int],
+    pads: Sequence[int], result: Sequence[int],
+) -> Value:  # fmt: skip
+    if math.prod(kernel) > 64:
+        raise Decline("a large window")
+    if any(pads):
+        x = b.op("mil.pad", [x, list(pads)], {"mode": "constant", "constant_val": 0.0})
+    channels = result[1]
+    flat = b.op("mil.reshape", [w, np.array([channels, math.prod(kernel)], np.int32)])
+    total: Value | None = None
+    for i, place in enumerate(itertools.product(*map(range, kernel))):
+        begin = [0, 0, *(o * d for o, d in zip(place, dilations))]
+        end = [result[0], channels, *(o + (r - 1) * s + 1 for o, r, s in zip(begin[2:], result[2:], strides))]
+        part = b.op("mil.slice_by_index", [x, begin, end], {"stride": (1, 1, *strides)})
+        weight = b.op("mil.slice_by_index", [flat, [0, i], [channels, i + 1]])
+        weight = b.op("mil.reshape", [weight, np.array([1, channels] + [1] * len(kernel), np.int32)])
+        part = b.op("mil.mul", [part, weight])
+        total = part if total is None else b.op("mil.add", [total, part])
+    assert total is not None
+    return total
