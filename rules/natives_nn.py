@@ -54,7 +54,7 @@ def is_attended(mask: Value | None, q: Value, k: Value) -> bool:
     mask_type, data_type = mask.type, q.type
     assert isinstance(mask_type, TensorType)
     assert isinstance(data_type, TensorType)
-    fits = mask_type.dtype.name == "bool" or mask_type.dtype is data_type.dtype
+    fits = mask_type.dtype is data_type.dtype  # a row that a bool mask hides whole is 0 in ONNX, undefined in Core ML
     return fits and len(shape) >= 2 and isinstance(shape[-1], int) and shape[-1] == dims(k)[-2]
 
 
@@ -515,7 +515,7 @@ def lower_grouped_conv(b: RuleBuilder, m: Bindings) -> Value:
         raise Decline("the shape of the weights is not known")
     strides, dilations = m.s or (1,) * n, m.d or (1,) * n
     pads = explicit_pads(m.a, m.p, shape[2:], kernel, strides, dilations)  # type: ignore[arg-type]
-    if m.g == 1 or all(d == 1 for d in dilations) and m.g <= 4:
+    if m.g == 1 or (all(d == 1 for d in dilations) and m.g <= 4):
         if any(d != 1 for d in dilations):
             raise Decline("the weights of a dilated convolution must be constant")
         xs = b.op("mil.split", [m.x], {"num_splits": m.g, "axis": 1}, results=m.g)
