@@ -217,7 +217,7 @@ def test_prelu_broadcasts_its_slope(shape):
 
 def test_relu6_and_silu():
     lowered = check("Clip", [5 * rand(2, 9), C(np.float32(0)), C(np.float32(6))])
-    assert [op.name for op in lowered.walk() if op.defn.constant is None][0] == "mil.relu6"
+    assert next(op.name for op in lowered.walk() if op.defn.constant is None) == "mil.relu6"
 
 
 # ---- places and channels
@@ -302,3 +302,71 @@ def test_resize_takes_the_operator_that_core_ml_has():
     assert name(resize(x, (1, 1, 0.5, 1), coordinate_transformation_mode="asymmetric", nearest_mode="floor")) == [
         "mil.slice_by_index"
     ]
+
+
+# ---- what composition makes possible
+
+
+def test_conv_in_groups_by_computed_weights():
+    x = rand(1, 4, 6, 7)
+    check("Conv", [x, rand(6, 2, 3, 3, seed=2), rand(6)], {"group": 2, "pads": (1, 0, 1, 2)}, rtol=1e-4, atol=1e-5)
+    depthwise = {"group": 8, "dilations": (2, 1), "strides": (1, 2), "pads": (1, 1, 1, 1)}
+    check("Conv", [rand(1, 8, 6, 7), rand(8, 1, 3, 3, seed=2)], depthwise, rtol=1e-4, atol=1e-5)
+
+
+def test_conv_transpose_by_computed_weights_needs_ios17():
+    given = [rand(1, 4, 4, 5), rand(4, 3, 3, 3, seed=2), rand(3)]
+    check("ConvTranspose", given, {"strides": (2, 2)}, os=("ios17", "ios18"), rtol=1e-4, atol=1e-5)
+    refuses("ConvTranspose", given, {"strides": (2, 2)}, os="ios16")
+
+
+def test_layer_normalization_with_its_statistics():
+    given = [rand(2, 3, 4), weights(3, 4), weights(3, 4, seed=2)]
+    check("LayerNormalization", given, {"axis": 1}, results=3, rtol=1e-4, atol=1e-5)
+
+
+def test_batch_normalization_in_training():
+    x, scale, bias, mean, variance = (
+        rand(4, 3, 5),
+        rand(3, seed=1),
+        rand(3, seed=2),
+        rand(3, seed=3),
+        rand(3, seed=4) ** 2,
+    )
+    m, v = x.mean((0, 2)), x.var((0, 2))
+    y = (x - m[:, None]) / np.sqrt(v + 1e-5)[:, None] * scale[:, None] + bias[:, None]
+    want = [y, mean * 0.8 + m * 0.2, variance * 0.8 + v * 0.2]
+    attributes = {"training_mode": 1, "momentum": 0.8}
+    check("BatchNormalization", [x, scale, bias, mean, variance], attributes, 3, expected=want, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_that_drops_nothing():
+    x = rand(3, 4)
+    check("Dropout", [x], results=2)
+    check("Dropout", [x, C(np.float32(0.5)), C(np.array(False))], results=2)
+    check("Dropout", [x, C(np.float32(0.0)), C(np.array(True))], results=2, expected=[x, np.ones((3, 4), bool)])
+    refuses("Dropout", [x, C(np.float32(0.5)), C(np.array(True))])
+
+
+# ---- sampling and attention
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("align", [0, 1])
+def test_grid_sample(padding, align):
+    x, grid = rand(2, 3, 5, 6), 1.3 * rand(2, 4, 3, 2, seed=2)
+    for mode in ("linear", "nearest"):
+        attributes = {"mode": mode, "padding_mode": padding, "align_corners": align}
+        check("GridSample", [x, grid], attributes, rtol=1e-4, atol=1e-5)
+    refuses("GridSample", [x, grid], {"mode": "cubic", "padding_mode": padding, "align_corners": align})
+
+
+def test_attention_is_one_operator_from_ios18_on():
+    q, k, v = rand(1, 2, 5, 4), rand(1, 2, 7, 4, seed=2), rand(1, 2, 7, 3, seed=3)
+    mask = rand(5, 7, seed=4)
+    for given in ([q, k, v], [q, k, v, mask]):
+        for attributes in ({}, {"scale": 0.3}):
+            names = [op.name for op in check("Attention", given, attributes, os="ios18", rtol=1e-4, atol=1e-5).walk()]
+            assert "mil.scaled_dot_product_attention" in names
+    older = check("Attention", [q, k, v], os="ios17", rtol=1e-4, atol=1e-5)
+    assert "mil.softmax" in [op.name for op in older.walk()]

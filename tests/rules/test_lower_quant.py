@@ -36,7 +36,7 @@ def test_quantize_and_dequantize(dtype):
 
 def test_weights_stay_compressed():
     def made(module):
-        return [op.name for op in module.walk() if op.defn.constant is None][0]
+        return next(op.name for op in module.walk() if op.defn.constant is None)
 
     for axis, size in ((0, ()), (0, (40,)), (1, (60,))):
         given = [C(ints(40, 60)), C(scales(*size)), C(ints(*size, seed=2))]

@@ -1,0 +1,134 @@
+"""Operators of com.microsoft with branches, in onnx.* operators.
+
+Source: onnxruntime's docs/ContribOperators.md, and its CPU kernels where that is silent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from compiler.ir import TensorType, Value
+from compiler.rewrite.build import Bindings, RuleBuilder
+from compiler.rewrite.functions import Decline
+
+#: What hides a key from the queries before it: far below any score, and no infinity.
+_HIDDEN = -1e30
+
+
+def _statistics_unused(m: Bindings) -> None:
+    if any(y.use_count for y in m.ys[1:3]):
+        raise Decline("the statistics are asked for")
+
+
+def _results(m: Bindings, *made: Value | None) -> tuple[Value, ...]:
+    """What stands for the results; one that nobody uses stays."""
+    return tuple(old if new is None or not old.use_count else new for old, new in zip(m.ys, made))
+
+
+def skip_layer_norm(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
+    """The fourth result is the sum before normalization."""
+    _statistics_unused(m)
+    total = b.op("onnx.Add", [m.x, m.skip])
+    if m.bias is not None:
+        total = b.op("onnx.Add", [total, m.bias])
+    y = b.op("onnx.LayerNormalization", [total, m.scale, m.beta], {"axis": -1, "epsilon": m.e})
+    return _results(m, y, None, None, total)
+
+
+def skip_rms_norm(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
+    _statistics_unused(m)
+    total = b.op("onnx.Add", [m.x, m.skip])
+    if m.bias is not None:
+        total = b.op("onnx.Add", [total, m.bias])
+    y = b.op("onnx.RMSNormalization", [total, m.scale], {"axis": -1, "epsilon": m.e})
+    return _results(m, y, None, None, total)
+
+
+def embed_layer_norm(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
+    """Without position ids, the positions are those in the sequence. The mask counts only in the second result."""
+    if len(m.ys) > 1 and m.ys[1].use_count:
+        raise Decline("the number of tokens that count is asked for")
+    total = b.op("onnx.Gather", [m.word, m.ids], {"axis": 0})
+    if m.positions is not None:
+        at = b.op("onnx.Gather", [m.position, m.positions], {"axis": 0})
+    else:
+        shape = m.ids.type.shape if isinstance(m.ids.type, TensorType) else None
+        if shape is None or not isinstance(shape[-1], int):
+            raise Decline("the length of the sequence is not known")
+        at = b.op("onnx.Gather", [m.position, np.arange(shape[-1])], {"axis": 0})
+    total = b.op("onnx.Add", [total, at])
+    if m.segment is not None and m.segments is not None:
+        total = b.op("onnx.Add", [total, b.op("onnx.Gather", [m.segment, m.segments], {"axis": 0})])
+    y = b.op("onnx.LayerNormalization", [total, m.gamma, m.beta], {"axis": -1, "epsilon": m.e})
+    return _results(m, y, None, total)
+
+
+def attention(b: RuleBuilder, m: Bindings) -> Value:
+    """Self-attention of one projection, without a cache. A mask of (batch, keys) is 1 for what may be seen."""
+    a = m.a
+    if m.past is not None or a.get("do_rotary"):
+        raise Decline("a cache, or rotary positions")
+    heads = a.get("num_heads")
+    widths = m.w.type.shape if isinstance(m.w.type, TensorType) else None
+    if not heads or widths is None or not isinstance(widths[1], int):
+        raise Decline("the number of heads is not known")
+    sizes = list(a.get("qkv_hidden_sizes") or [widths[1] // 3] * 3)
+    projected = b.op("onnx.MatMul", [m.x, m.w])
+    if m.bias is not None:
+        projected = b.op("onnx.Add", [projected, m.bias])
+    parts = b.op("onnx.Split", [projected, np.array(sizes)], {"axis": 2}, results=3)
+    q, k, v = (
+        b.op("onnx.Transpose", [b.op("onnx.Reshape", [p, np.array([0, 0, heads, s // heads])])], {"perm": (0, 2, 1, 3)})
+        for p, s in zip(parts, sizes)
+    )
+    dtype = m.x.type.dtype.numpy
+    scale = a.get("scale") or (sizes[0] // heads) ** -0.5
+    keys = b.op("onnx.Transpose", [k], {"perm": (0, 1, 3, 2)})
+    scores = b.op("onnx.Mul", [b.op("onnx.MatMul", [q, keys]), dtype.type(scale)])
+    if m.mask is not None:
+        scores = b.op("onnx.Add", [scores, _mask(b, m, dtype, a.get("mask_filter_value") or -10000.0)])
+    if m.add is not None:
+        scores = b.op("onnx.Add", [scores, m.add])
+    if a.get("unidirectional"):
+        shape = m.x.type.shape
+        if shape is None or not isinstance(shape[1], int):
+            raise Decline("the length of the sequence is not known")
+        later = np.triu(np.full((shape[1], shape[1]), max(_HIDDEN, float(np.finfo(dtype).min)), dtype), 1)
+        scores = b.op("onnx.Add", [scores, later])
+    seen = b.op("onnx.MatMul", [b.op("onnx.Softmax", [scores], {"axis": -1}), v])
+    joined = b.op("onnx.Transpose", [seen], {"perm": (0, 2, 1, 3)})
+    result: Value = b.op("onnx.Reshape", [joined, np.array([0, 0, sizes[2]])])
+    return result
+
+
+def _mask(b: RuleBuilder, m: Bindings, dtype: Any, hidden: float) -> Value:
+    if m.mask.type.rank != 2:
+        raise Decline("a mask of another form than (batch, keys)")
+    lifted = b.op("onnx.Unsqueeze", [b.op("onnx.Cast", [m.mask], {"to": m.x.type.dtype}), np.array([1, 2])])
+    result: Value = b.op("onnx.Mul", [b.op("onnx.Sub", [dtype.type(1), lifted]), dtype.type(hidden)])
+    return result
+
+
+def fused_conv(b: RuleBuilder, m: Bindings) -> Value:
+    attributes = {
+        "auto_pad": m.p, "dilations": m.d, "group": m.g, "kernel_shape": m.k, "pads": m.q, "strides": m.s,
+    }  # fmt: skip
+    y = b.op("onnx.Conv", [m.x, m.w, m.b], attributes)
+    if m.z is not None:
+        y = b.op("onnx.Add", [y, m.z])
+    c = [float(v) for v in m.c or ()]
+    match m.f:
+        case None | "":
+            return y  # type: ignore[no-any-return]
+        case "Relu" | "Tanh" | "Sigmoid":
+            return b.op(f"onnx.{m.f}", [y])  # type: ignore[no-any-return]
+        case "LeakyRelu" if len(c) == 1:
+            return b.op("onnx.LeakyRelu", [y], {"alpha": c[0]})  # type: ignore[no-any-return]
+        case "HardSigmoid" if len(c) == 2:
+            return b.op("onnx.HardSigmoid", [y], {"alpha": c[0], "beta": c[1]})  # type: ignore[no-any-return]
+        case "Clip" if len(c) == 2:
+            bounds = [np.asarray(v, m.x.type.dtype.numpy) for v in c]
+            return b.op("onnx.Clip", [y, *bounds])  # type: ignore[no-any-return]
+    raise Decline(f"the activation is {m.f}")
