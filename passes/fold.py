@@ -194,11 +194,12 @@ class _Folder:
             except evaluate.EvaluationError as e:
                 # What onnxruntime cannot compute stays in the graph, with all that hangs on it.
                 batch = _without(batch, e.op)
-        for op in batch:
+        for op in reversed(batch):  # users first: of results that only they use there are no arrays
             if op.block is None:  # erased with its last user
                 continue
             made = [arrays.get(r) for r in op.results]
-            if any(a is not None for a in made) and not _too_large(op, made):
+            whole = all(a is not None or not r.use_count for a, r in zip(made, op.results))
+            if whole and any(a is not None for a in made) and not _too_large(op, made):
                 self._replace(op, made)
 
 
