@@ -109,6 +109,7 @@ class Sampler:
         self.names: dict[str, tuple[int, str]] = {}
         self.scratch = Builder(Block())
         self.serial = 0
+        self.uniform: int | None = self.rng.choice((2, 3)) if self.rng.random() < 0.2 else None
         self.rank: int | None = None  # that the operator being built should have
         self.length: int | None = None  # of the last operand of numbers: starts, ends and axes are as many
 
@@ -286,6 +287,7 @@ class Sampler:
         if defn.regions and (seed is None or len(seed.regions) != len(defn.regions)):
             return None
         names = _Renaming(rng, self.pools.sizes)
+        names.uniform = self.uniform
         if seed is not None:
             for i, v in known.items():
                 mine = seed.operands[i] if i < len(seed.operands) else None
@@ -456,6 +458,8 @@ class Sampler:
             suggested = draw.like(rng, rng.choice(list(shapes)))
         else:
             suggested = draw.shape(rng, None, self.pools.sizes)
+        if self.uniform is not None and not numbers:
+            suggested = tuple(self.uniform if d > 1 else d for d in suggested)
         if constraint is None or constraint.dims is None:
             return suggested
         return self.constrained(constraint.dims, suggested)
@@ -583,17 +587,26 @@ class Sampler:
 
 
 def symbolic(recipe: Recipe, rng: random.Random) -> Recipe:
-    """The same graph with input dimensions that are not known at compile time."""
-    share = rng.random() < 0.5
+    """The same graph with input dimensions that are not known at compile time.
+
+    They may share names, or be 1 when it comes to it: what is not known to be more may be broadcast.
+    """
+    share = rng.random() < 0.4
+    one = not share and rng.random() < 0.6
     leaves = {}
     for name, leaf in recipe.leaves.items():
         if not leaf.constant and leaf.array.ndim:
-            dims = [
-                d if rng.random() < 0.4 else f"n{d}" if share else f"{name}{i}" for i, d in enumerate(leaf.array.shape)
-            ]
-            leaf = replace(leaf, names=tuple(dims))
+            open_ = [rng.random() < 0.6 for _ in leaf.array.shape]
+            names = tuple(
+                (f"n{d}" if share else f"{name}{i}") if is_open else d
+                for i, (d, is_open) in enumerate(zip(leaf.array.shape, open_))
+            )
+            array = leaf.array
+            if one:
+                array = np.ascontiguousarray(array[tuple(slice(0, 1) if o else slice(None) for o in open_)])
+            leaf = replace(leaf, names=names, array=array)
         leaves[name] = leaf
-    return Recipe(leaves, recipe.nodes, recipe.outputs, recipe.anchor, recipe.target, recipe.rewrite, recipe.names)
+    return replace(recipe, leaves=leaves)
 
 
 class _Renaming:
@@ -604,6 +617,9 @@ class _Renaming:
         self.extra = extra
         self.known: dict[int, list[int]] = {}
         self.fixed = False
+        self.uniform: int | None = (
+            None  # all sizes are this one: a wrong order of axes then shows in the contents alone
+        )
 
     def learn(self, seed: Any, actual: Any) -> None:
         for a, b in zip(seed or (), actual or ()):
@@ -616,6 +632,8 @@ class _Renaming:
             return self.rng.choice(found)
         if self.fixed:
             return d
+        if self.uniform is not None and d > 1:
+            return self.uniform
         r = self.rng.random()
         new = d if (r < 0.35 and d <= 12) or (d == 1 and r < 0.9) else draw.size(self.rng, self.extra)
         self.known[d] = [new]

@@ -13,7 +13,7 @@ from compiler.rewrite.driver import NO_TARGET
 from compiler.rewrite.recipe import Leaf, Recipe
 
 #: Seconds that are spent on making a counterexample smaller.
-_SECONDS = 4.0
+_SECONDS = 2.0
 
 
 def shrunk(recipe: Recipe, fails: Callable[[Recipe], bool]) -> Recipe:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from compiler.ir import Block, Builder, Function, Module, Op, TensorType, Value, clone_block, from_numpy
+from compiler.ir import Block, Dim, Builder, Function, Module, Op, TensorType, Value, clone_block, from_numpy
 
 Array = np.ndarray[Any, Any]
 
@@ -37,7 +37,7 @@ class Leaf:
     constant: bool = False
     dialect: str = "onnx"
     #: For inputs: what the dimensions are called where they are to be unknown at compile time.
-    names: tuple[str, ...] | None = None
+    names: tuple[Dim, ...] | None = None
     #: The rule fixes it: a literal, or an example.
     pinned: bool = False
     #: The range from which contents are drawn, where the operator that uses it is picky.
