@@ -53,7 +53,10 @@ def at_load(entries: Sequence[Entry], own: Sequence[Entry], name: str) -> list[D
 
 def _variant(e: Entry) -> list[Diagnostic]:
     out = [*ill_typed(e.variant), *ill_typed_expressions(e.variant)]
+    told = {g.id for example in e.rule.examples for g in example}
     for name, pos in dead_names(e.variant):
+        if name in told:  # an example needs a name for what it gives
+            continue
         message = f"'{name}' is never used; write '_' for an operand of which nothing is asked"
         out.append(Diagnostic(e.rule.file, pos, message, "warning", "unused"))
     return out
