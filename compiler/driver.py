@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from compiler.errors import PlanishError, UnsupportedError, VerificationError
-from compiler.ir import Module, Op
+from compiler.ir import F16, Module, Op, TensorType
 from compiler.output import Output
 from compiler.proof import Reference, judge, read_package, run_mil
 from compiler.report import (
@@ -96,10 +96,12 @@ def compile_model(
     name = str(model) if isinstance(model, (str, Path)) else model.graph.name or "model"
     if options.target.unit == "metal":
         raise UnsupportedError("kernels for --target metal cannot be generated yet", "--target gpu")
-    report = Report(name, options.target, progress or Silent())
+    report = Report(name, options.target, options.target.precision, progress or Silent())
     library = load_library(options)
     with Output(output if output is not None else f"{Path(name).stem}.mlpackage") as out:
         module = import_model(model, options, library, report)
+        if any(isinstance(v.type, TensorType) and v.type.dtype is F16 for op in module.walk() for v in op.results):
+            report.accuracy = "fp16"
         tries = _inputs(module, options)
         optimize(module, library, report)
         lower(module, library, report)
@@ -326,7 +328,7 @@ def _prove(
     with report.stage("prove") as stage:
         package = read_package(draft)
         ours = run_mil(package, [list(t.values()) for t in tries], library)
-        report.verify = judge(names, ours, expected, report.target.precision)
+        report.verify = judge(names, ours, expected, report.accuracy)
         for note in report.verify.notes:
             report.note(note)
         worst = report.verify.worst
@@ -370,7 +372,7 @@ def _failure(
         stage.quiet = True
         index = report.verify.failing_set or 0
         departure = locate(trial, Reference(model), tries[index], index)
-        guilty = _guilty(departure, model, tries, trial.expected, options)
+        guilty = _guilty(departure, model, tries, trial.expected, options, report.accuracy)
     remedy = "--verify off writes the package all the same"
     if departure is not None:
         text += f"; {departure}"
@@ -388,6 +390,7 @@ def _guilty(
     tries: Sequence[Mapping[str, Array]],
     expected: Sequence[Sequence[Array]],
     options: Options,
+    accuracy: str,
 ) -> str | None:
     """The rule without which the f32 program is right, among those that made the operator that departs."""
     for rule in departure.rules[:8] if departure is not None else ():
@@ -399,7 +402,7 @@ def _guilty(
             optimize(module, library, report)
             lower(module, library, report)
             names = module.main.output_names
-            verdict = judge(names, run_mil(module, [list(t.values()) for t in tries], library), expected, "fp32")
+            verdict = judge(names, run_mil(module, [list(t.values()) for t in tries], library), expected, accuracy)
         except PlanishError:
             continue  # a lowering that nothing replaces: the model cannot be compiled without it
         if verdict.passed:

@@ -44,8 +44,8 @@ class Trial:
     os: str
 
     def judge_full(self) -> Verdict:
-        """The verdict on the module as it is, before half precision."""
-        return self._judge(clone_module(self.lowered), "fp32")
+        """The verdict on the module before half precision, by the limits of half precision."""
+        return self._judge(clone_module(self.lowered), "fp16")
 
     def judge_half(self, keep: Mapping[Op, str]) -> Verdict:
         """The verdict on the module in half precision, ``keep`` in f32."""

@@ -48,6 +48,7 @@ class Report:
     """One compile.
 
     Attributes:
+        accuracy: the precision whose limits the proof applies: the target's, or fp16 where the model itself uses it.
         seconds: wall-clock time by stage, in order.
         nodes: operators of the model as it came.
         ops: operators of the package by type, constants left out.
@@ -58,6 +59,7 @@ class Report:
 
     model: str
     target: Target
+    accuracy: str = "fp32"
     progress: Progress = field(default_factory=Silent)
     output: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)

@@ -45,8 +45,9 @@ def generate(
 ) -> list[dict[str, Array]]:
     """``count`` sets of inputs for a function of onnx operators, the same at every call.
 
-    The first has standard normal floats, the second uniform ones in [0, 1), then normal again. Integers are
-    small and stay inside every table that they index; masks and flags are true.
+    The first has standard normal floats, the second uniform ones in [0, 1), then normal again. What has the shape of
+    a picture gets one: noise is no fair trial of a detector, which finds nothing in it and gives out zeros. Integers
+    are small and stay inside every table that they index; masks and flags are true.
 
     Args:
         sizes: the sizes of open dimensions for the set of an index; 2 where it does not say.
@@ -79,12 +80,59 @@ def _array(
         return np.ones(shape, dtype.numpy)
     if dtype is BOOL:
         return np.ones(shape, np.bool_)
+    if dtype.is_float and (axes := _picture_axes(shape)) is not None:
+        picture = np.stack([_picture(rng, *axes) for _ in range(shape[0])])
+        picture = (picture + 1.5) / 3.0 if uniform else picture + 0.1 * rng.standard_normal(picture.shape)
+        channel = 1 if shape[1] in _CHANNELS else 3
+        tint = 1.0 - 0.1 * rng.random(shape[channel])
+        tinted = np.expand_dims(picture, channel) * tint.reshape([-1 if i == channel else 1 for i in range(4)])
+        return np.asarray(tinted.astype(dtype.numpy))
     if dtype.is_float:
         values = rng.random(shape) if uniform else rng.standard_normal(shape)
         return np.asarray(values).astype(dtype.numpy)
     if dtype.is_integer:
         return np.asarray(rng.integers(0, _SMALL if limit is None else max(limit, 1), shape)).astype(dtype.numpy)
     raise UserError(f"input '{name}' has elements of type {dtype}, for which none can be made", "--inputs FILE.npz")
+
+
+_CHANNELS = (1, 3)
+
+
+def _picture_axes(shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """Height and width of what has the shape of pictures, channels first or last; None for anything else."""
+    if len(shape) != 4:
+        return None
+    if shape[1] in _CHANNELS:
+        height, width = shape[2:]
+    elif shape[3] in _CHANNELS:
+        height, width = shape[1:3]
+    else:
+        return None
+    return (height, width) if min(height, width) >= 16 else None
+
+
+def _picture(rng: np.random.Generator, height: int, width: int) -> Array:
+    """Values in about [-1.5, 1.5]: a light ground with soft blobs, and lines of dark strokes, as a page of text has."""
+    y, x = np.mgrid[0:height, 0:width]
+    out = np.full((height, width), 1.0)
+    side = min(height, width)
+    for _ in range(4):
+        cy, cx, spread = rng.random() * height, rng.random() * width, (0.1 + 0.3 * rng.random()) * side
+        out += 0.5 * rng.standard_normal() * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * spread**2))
+    thick, line = max(1, side // 80), max(6, side // 12)
+    for top in range(line // 2, height - line, 2 * line):
+        left = int(rng.integers(0, max(1, width // 8)))
+        while left < width - line:
+            glyph = int(line * (0.4 + 0.4 * rng.random()))
+            for _ in range(3):
+                if rng.random() < 0.5:
+                    at = left + int(rng.integers(0, max(1, glyph - thick)))
+                    out[top : top + line, at : at + thick] = -1.5
+                else:
+                    at = top + int(rng.integers(0, line - thick + 1))
+                    out[at : at + thick, left : left + glyph] = -1.5
+            left += glyph + thick + 1 + (line // 2 if rng.random() < 0.15 else 0)
+    return out
 
 
 #: What an integer may pass through on its way to an index: operators that move elements but do not change them.

@@ -115,3 +115,30 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         samples.fitted({**good, "ids": np.zeros((1, 5), np.int64)}, _embedding())
     with pytest.raises(UserError, match="no array for input 'k'"):
         samples.fitted({n: a for n, a in good.items() if n != "k"}, _embedding())
+
+
+def test_what_looks_like_a_picture_gets_one() -> None:
+    main = ir.Function(
+        "main",
+        {
+            "nchw": ir.TensorType(ir.F32, (2, 3, 48, 64)),
+            "nhwc": ir.TensorType(ir.F32, (1, 48, 64, 1)),
+            "noise": ir.TensorType(ir.F32, (1, 8, 48, 64)),
+        },
+    )
+    normal, uniform = samples.generate(main, 2)
+    assert [a.shape for a in normal.values()] == [(2, 3, 48, 64), (1, 48, 64, 1), (1, 8, 48, 64)]
+    for name in ("nchw", "nhwc"):
+        neighbours = np.diff(normal[name], axis=-1 if name == "nchw" else 2)
+        assert np.abs(neighbours).mean() < 0.5 * np.abs(np.diff(normal["noise"], axis=-1)).mean()
+        assert uniform[name].min() > -0.5
+    assert not np.array_equal(normal["nchw"][0], normal["nchw"][1])
+
+
+def test_tiny_probabilities_are_held_to_what_kernels_can() -> None:
+    p = np.array([1e-5, 3e-5], F)
+    close = judge(["p"], [[p + np.array([5e-8, 0], F)]], [[p]], "fp32")
+    assert close.status == "passed"
+    assert "onnxruntime's own error" in close.notes[0]
+    assert judge(["p"], [[p * F(1.05)]], [[p]], "fp32").status == "failed"
+    assert judge(["p"], [[p * F(1e4) * F(1.001)]], [[p * F(1e4)]], "fp32").status == "failed"
