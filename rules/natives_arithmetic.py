@@ -128,6 +128,9 @@ def bit_shift(b: RuleBuilder, m: Bindings) -> Value:
     dtype = dtype_of(m.y)
     width = min(dtype.bits, 32)
     x, n = _int32(b, m.a), b.op("mil.minimum", [_int32(b, m.b), np.int32(width)])
+    if dtype.is_signed and not is_natural(m.b):
+        # A negative number of bits counts as a great one.
+        n = b.op("mil.select", [b.op("mil.less", [n, np.int32(0)]), np.int32(width), n])
     first = b.op("mil.minimum", [n, np.int32(width // 2)])
     steps = [b.op("mil.pow", [np.int32(2), k]) for k in (first, b.op("mil.sub", [n, first]))]
     for factor in steps:

@@ -193,6 +193,8 @@ def test_bit_shift() -> None:
     a, n = np.array([1, 85, 255, 128], np.uint8), np.array([0, 3, 7, 8], np.uint8)
     check("BitShift", [a, n], {"direction": "LEFT"}, expected=[np.array([1, 168, 128, 0], np.uint8)])
     check("BitShift", [a, n], {"direction": "RIGHT"}, expected=[np.array([1, 10, 1, 0], np.uint8)])
+    a, n = np.array([-8, 4, -1, -9], np.int32), np.array([-1, -32, 31, 2], np.int32)
+    check("BitShift", [a, n], {"direction": "RIGHT"}, expected=[np.array([-1, 0, -1, -3], np.int32)])
 
 
 # ---- reductions
