@@ -13,8 +13,8 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from typing import Any, cast
+from multiprocessing.connection import wait
+from typing import Any
 
 from compiler.ir import Module
 from compiler.rewrite.library import Library

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from compiler.ir import Block, Dim, Builder, Function, Module, Op, TensorType, Value, clone_block, from_numpy
+from compiler.ir import Block, Builder, Dim, Function, Module, Op, TensorType, Value, clone_block, from_numpy
 
 Array = np.ndarray[Any, Any]
 
