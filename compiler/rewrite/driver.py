@@ -17,7 +17,19 @@ from typing import Any
 
 import numpy as np
 
-from compiler.ir import Block, Function, InferenceError, Location, Module, Op, OpResult, TensorType, Value, type_meet
+from compiler.ir import (
+    Block,
+    Function,
+    InferenceError,
+    Location,
+    Module,
+    Op,
+    OpResult,
+    TensorType,
+    Type,
+    Value,
+    type_meet,
+)
 from compiler.rewrite.build import RuleBuilder
 from compiler.rewrite.diagnostics import RewriteError
 from compiler.rewrite.functions import Decline
@@ -44,7 +56,8 @@ _MOST_HOISTED = 64
 class RuleStats:
     """What one rule did: how often it was tried, applied, and turned down because what it built did not fit.
 
-    ``reason`` says why it was turned down last; ``ops`` is by how many operators it has changed their number.
+    ``reason`` says why it was turned down last; ``misfit`` has the types of a new value and the old one, if that was
+    why; ``ops`` is by how many operators it has changed their number.
     """
 
     attempts: int = 0
@@ -52,6 +65,7 @@ class RuleStats:
     rejected: int = 0
     seconds: float = 0.0
     reason: str = ""
+    misfit: tuple[Type, Type] | None = None
     ops: int = 0
 
 
@@ -260,6 +274,7 @@ class _Run:
         misfit = next(((old, new) for old, new in pairs if not _fits(old, new, made)), None)
         if misfit is not None:
             builder.undo()
+            stats.misfit = misfit[1].type, misfit[0].type
             return turned_down(stats, f"a value of type {misfit[1].type} cannot stand for one of type {misfit[0].type}")
         if not _reaches_users(pairs, roots, before, matched):
             builder.undo()

@@ -453,7 +453,8 @@ class Sampler:
                 *(len(x) for x in shapes[:1]),
                 *([self.rank] * 5 if self.rank else []),
             ]
-            suggested = () if rng.random() < 0.15 else (rng.choice(lengths),)
+            r = rng.random()
+            suggested = () if r < 0.15 else (0,) if r < 0.18 else (rng.choice(lengths),)
         elif shapes and rng.random() < 0.9:
             suggested = draw.like(rng, rng.choice(list(shapes)))
         else:

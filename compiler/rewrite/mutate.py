@@ -30,8 +30,9 @@ _OTHER = {
 }  # fmt: skip
 _ARITHMETIC = {"+": "-", "-": "+", "*": "+", "/": "*", "//": "*", "**": "*"}
 _COMPARISON = {"<": ">=", ">": "<=", "<=": ">", ">=": "<", "==": "!=", "!=": "=="}
-#: A condition about one of these is there because the rewrite would not pay, not because it would be wrong.
-_PROFIT = ("uses", "op_name", "is_const", "supports")
+#: A condition about one of these is there because the rewrite would not pay or cannot be computed, not because it would
+#: be wrong.
+_PROFIT = ("uses", "op_name", "is_const", "supports", "has_rank", "is_static")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from compiler.ir import (
     Module,
     Op,
     TensorType,
+    Type,
     VerifyError,
     clone_module,
     dialects,
@@ -85,7 +86,11 @@ class Checker:
             left = self.left(realized, recipe)
             return Verdict("wrong", str(e).splitlines()[0]) if isinstance(left, tuple) else left
         if not report.fires:
-            return Verdict("unfired", report.rules[self.rule.name].reason)
+            stats = report.rules[self.rule.name]
+            if stats.misfit is None or not _contradict(*stats.misfit):
+                return Verdict("unfired", stats.reason)
+            left = self.left(realized, recipe)
+            return Verdict("wrong", stats.reason) if isinstance(left, tuple) else left
         broken = self.broken(realized.function, after.main)
         left = self.left(realized, recipe)
         if isinstance(left, Verdict):
@@ -224,6 +229,21 @@ def _looks_about(node: Any) -> bool:
         return any(map(_looks_about, node))
     fields = getattr(node, "__dataclass_fields__", ())
     return any(_looks_about(getattr(node, f)) for f in fields)
+
+
+def _contradict(new: Type, old: Type) -> bool:
+    """Whether a result is plainly of another type. One that would only have to be broadcast is what types are looked at
+    for: a literal may be a matrix, and make the result larger."""
+    if not isinstance(new, TensorType) or not isinstance(old, TensorType):
+        return True
+    if new.dtype is not old.dtype:
+        return True
+    if not new.is_static or not old.is_static:
+        return False
+    have, want = new.static_shape, old.static_shape
+    if len(have) > len(want):
+        return True
+    return any(a not in (1, b) for a, b in zip(have, want[len(want) - len(have) :]))
 
 
 def _as(array: Array, type_: Any) -> Array:

@@ -94,13 +94,14 @@ def _wrong(
     with np.errstate(invalid="ignore", over="ignore"):
         off = np.abs(x - y)
         size = np.abs(x)
+        undefined = np.isnan(x) & np.isfinite(y)
         if contract.contract == "rounding":
             most = RELATIVE.get(name, 0.1) * size + ABSOLUTE.get(name, 0.1) * scale + slack
-            return np.asarray(finite & ~(off <= most))
+            return np.asarray((finite & ~(off <= most)) | undefined)
         rtol = contract.rtol or 0.0
         peak = float(size[finite].max(initial=0.0))
         rtol += ABSOLUTE.get(name, 0.1)
-        wrong = np.asarray(finite & ~(off <= rtol * (size + peak) + slack))
+        wrong = np.asarray(undefined | finite & ~(off <= rtol * (size + peak) + slack))
         norm = float(np.linalg.norm(x[finite]))
         extra = float(np.linalg.norm(np.broadcast_to(slack, x.shape)[finite]))
         if not wrong.any() and float(np.linalg.norm(off[finite])) > rtol * norm + extra + 1e-30:

@@ -154,6 +154,9 @@ class Search:
         return replace(recipe, target=rng.choice(self.targets) if rng.random() < 0.6 else NO_TARGET)
 
     def keep(self, instance: Instance) -> Instance:
+        types = [v.type for v in instance.realized.function.outputs]
+        if self.rng.random() < 0.3 and not any(isinstance(t, TensorType) and t.dtype.is_float for t in types):
+            instance = self.wilder(instance)
         self.reached[instance.rewrite] += 1
         kept = self.archive.setdefault(instance.rewrite, [])
         if len(kept) < _ARCHIVE:
@@ -161,6 +164,17 @@ class Search:
         else:
             kept[self.rng.randrange(_ARCHIVE)] = instance.recipe
         return instance
+
+    def wilder(self, instance: Instance) -> Instance:
+        """The instance with infinities and NaN among its inputs: for results that are no floats, and must be equal."""
+        leaves = {
+            n: replace(leaf, array=draw.contents(self.rng, leaf.type, wild=True))
+            if leaf.array.dtype.kind == "f" and not leaf.constant and not leaf.pinned
+            else leaf
+            for n, leaf in instance.recipe.leaves.items()
+        }
+        recipe = replace(instance.recipe, leaves=leaves)
+        return Instance(recipe, realize(recipe), instance.rewrite)
 
     def dismiss(self, instance: Instance) -> None:
         """Forgets an instance that turned out not to be valid."""
