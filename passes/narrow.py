@@ -153,6 +153,8 @@ def _constant(op: Op) -> None:
     result = op.results[0]
     assert op.defn.constant is not None
     array: Array = op.attributes[op.defn.constant]
+    if array.size == 0 and result.use_count:
+        _held(result.type, op)
     fitted = array
     users = list(result.users)
     if not users or any(not u.name.startswith(_STORAGE) for u in users):

@@ -215,15 +215,11 @@ def split(b: RuleBuilder, m: Bindings) -> tuple[Value | None, ...]:
         return (m.x,)
     axis = axis_of(m.a, rank_of(m.x))
     sizes = constant_ints(m.s)
-    if sizes is None and m.s is not None:
-        raise Decline("sizes not known at compile time")
     if sizes is None and all(isinstance(dims_of(y)[axis], int) for y in m.ys):
         sizes = tuple(int(dims_of(y)[axis]) for y in m.ys)
     if sizes is None:
         raise Decline("sizes not known at compile time")
     full = [i for i, n in enumerate(sizes) if n]
-    if any(m.ys[i].use_count for i, n in enumerate(sizes) if not n):
-        raise Decline("Core ML has no empty tensors")
     if len({sizes[i] for i in full}) == 1:
         attributes: dict[str, Any] = {"axis": axis, "num_splits": len(full)}
     else:
@@ -231,7 +227,15 @@ def split(b: RuleBuilder, m: Bindings) -> tuple[Value | None, ...]:
     replaced = tuple(m.ys[i] for i in full)
     made = b.op("mil.split", [m.x], attributes, results=len(full), replaced=replaced) if len(full) > 1 else (m.x,)
     placed = dict(zip(full, made))
-    return tuple(placed.get(i) for i in range(count))
+    # What is empty stands for itself until a concatenation leaves it out.
+    return tuple(placed[i] if i in placed else _empty(b, y) for i, y in enumerate(m.ys))
+
+
+def _empty(b: RuleBuilder, y: Value) -> Value | None:
+    if not y.use_count:
+        return None
+    nothing: Value = b.constant(np.zeros(shape_of(y), dtype_of(y).numpy), "mil")
+    return nothing
 
 
 def expand(b: RuleBuilder, m: Bindings) -> Value:
