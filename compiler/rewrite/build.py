@@ -186,6 +186,9 @@ class RuleBuilder:
             owner.regions = regions
         self._moved.clear()
         for op in reversed(self.made):
+            for r in op.results:
+                for user in list(r.users):  # in a region whose operator was not made
+                    user.operands = ()
             op.erase()
         self.made.clear()
 

@@ -130,6 +130,9 @@ class Checker:
             return Verdict("invalid", str(e))
         own = len(function.output_names)
         outputs = results[:own]
+        for value, result in zip(function.outputs, outputs):
+            if isinstance(value.type, TensorType) and not _has_shape(result, value.type):
+                return Verdict("invalid", f"inference says {value.type} of a result of shape {np.shape(result)}")
         seen = [*results, *(leaf.array for leaf in recipe.leaves.values())]
         scale = max((_magnitude(a) for a in seen), default=0.0)
         if self.rule.numeric.contract != "exact":
@@ -244,6 +247,13 @@ def _contradict(new: Type, old: Type) -> bool:
     if len(have) > len(want):
         return True
     return any(a not in (1, b) for a, b in zip(have, want[len(want) - len(have) :]))
+
+
+def _has_shape(array: Any, type_: TensorType) -> bool:
+    shape = np.shape(array)
+    if type_.shape is None:
+        return True
+    return len(shape) == len(type_.shape) and all(not isinstance(d, int) or d == n for n, d in zip(shape, type_.shape))
 
 
 def _as(array: Array, type_: Any) -> Array:

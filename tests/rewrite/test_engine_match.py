@@ -398,3 +398,20 @@ def test_a_matcher_with_too_many_loops_is_refused() -> None:
         pattern = f"Add({pattern}, 1.0)"
     with pytest.raises(RuleError, match="commutative"):
         library(f"rule r {{ match {{ y = {pattern} }} rewrite {{ y = x }} }}").stage("fuse")
+
+
+def build_half(b, m):
+    """Builds a body that uses a constant made outside, and gives up."""
+    c = b.constant(np.ones(3, np.float32), "onnx")
+    inner = ir.Builder(ir.Block())
+    inner.ret([inner.op("onnx.Add", [m.x, c]).result])
+    raise ir.InferenceError("no operator for this body")
+
+
+def test_what_a_builder_leaves_half_done_is_taken_back() -> None:
+    g = Graph(x="3xf32")
+    module = g.out(g("Neg", g.x))
+    report = rewritten("rule r { match { y = Neg(x) } rewrite by tests.rewrite.test_engine_match.build_half }", module)
+    assert (report.rules["r"].rejected, report.rules["r"].reason) == (1, "no operator for this body")
+    assert names(module) == ["Neg"]
+    assert module.main.inputs[0].use_count == 1
