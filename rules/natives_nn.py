@@ -70,6 +70,8 @@ def explicit_pads(
 
     SAME pads so that ⌈size / stride⌉ windows fit; what is odd goes behind (SAME_UPPER) or before (SAME_LOWER).
     """
+    if not all(isinstance(k, int) for k in kernel):
+        raise Decline("the size of the window is not known")
     if auto_pad in ("NOTSET", ""):
         return interleaved(pads) if pads is not None else (0,) * (2 * len(kernel))
     out: list[int] = []

@@ -436,7 +436,10 @@ def expand_dims(x: Any, at: Any) -> Any:
 @_register(2)
 def broadcast_to(x: Any, to: Sequence[int]) -> Any:
     """The array `x` repeated to another shape."""
-    return np.broadcast_to(x, tuple(to))
+    try:
+        return np.broadcast_to(x, tuple(to))
+    except ValueError:
+        raise Decline("the array does not broadcast to this shape") from None
 
 
 @_register(2, 3)

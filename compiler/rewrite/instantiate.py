@@ -380,7 +380,8 @@ class Sampler:
             array = draw.contents(rng, TensorType(to, dims), low, high, self.wild)
         const = constraint is not None and constraint.const
         const = const or (p.id in self.variant.bindings and self.variant.bindings[p.id].const if name else False)
-        const = const or rng.random() < (0.75 if numbers else 0.08)
+        # Elements of less than a byte are packed where they come from outside.
+        const = const or to.bits < 8 or rng.random() < (0.75 if numbers else 0.08)
         return Leaf(array, const, dialect, pinned=pin is not None, low=low, high=high)
 
     def literal(self, p: s.LiteralPattern, to: DType, shapes: Sequence[tuple[int, ...]], dialect: str) -> Leaf | None:

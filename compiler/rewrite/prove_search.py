@@ -155,7 +155,7 @@ class Search:
 
     def keep(self, instance: Instance) -> Instance:
         types = [v.type for v in instance.realized.function.outputs]
-        if self.rng.random() < 0.3 and not any(isinstance(t, TensorType) and t.dtype.is_float for t in types):
+        if self.rng.random() < 0.3 and all(isinstance(t, TensorType) and t.dtype.kind == "bool" for t in types):
             instance = self.wilder(instance)
         self.reached[instance.rewrite] += 1
         kept = self.archive.setdefault(instance.rewrite, [])
@@ -166,7 +166,7 @@ class Search:
         return instance
 
     def wilder(self, instance: Instance) -> Instance:
-        """The instance with infinities and NaN among its inputs: for results that are no floats, and must be equal."""
+        """The instance with infinities and NaN among its inputs: for results that are true or false, and must be equal."""
         leaves = {
             n: replace(leaf, array=draw.contents(self.rng, leaf.type, wild=True))
             if leaf.array.dtype.kind == "f" and not leaf.constant and not leaf.pinned
@@ -673,7 +673,8 @@ class Search:
         if free:
             name = rng.choice(free)
             leaf = recipe.leaves[name]
-            return recipe.with_leaf(name, replace(leaf, constant=not leaf.constant, names=None))
+            if leaf.type.dtype.bits >= 8:
+                return recipe.with_leaf(name, replace(leaf, constant=not leaf.constant, names=None))
         return recipe
 
     def _refreshed(self, leaf: Leaf, recipe: Recipe) -> Leaf:

@@ -198,6 +198,8 @@ def attribute(
         return spec.default
     rank = max((len(s) for s in known), default=3)
     match spec.kind:
+        case "int" if spec.default in (0, 1) and all(v in (0, 1) for v in seen):
+            return rng.choice((0, 1))  # a flag
         case "int":
             choices = [rng.randint(-max(rank, 1), max(rank, 1)), rng.choice((0, 1)), *pools.ints[:8]]
             return rng.choice(choices)
