@@ -156,7 +156,7 @@ class Checker:
             contract = self.rule.numeric
             for i, (o, r) in enumerate(zip(outputs, results)):
                 if self.narrowed(o, r):
-                    # The target computes in its own types: as exact as they are, or as the source's, if those are coarser.
+                    # The target computes in its own types: as exact as they are, or as the source's, if coarser.
                     if o.dtype.itemsize < r.dtype.itemsize and o.dtype.kind not in "iub":
                         results[i] = r.astype(o.dtype)
                         continue

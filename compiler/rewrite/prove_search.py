@@ -166,7 +166,7 @@ class Search:
         return instance
 
     def wilder(self, instance: Instance) -> Instance:
-        """The instance with infinities and NaN among its inputs: for results that are true or false, and must be equal."""
+        """The instance with infinities and NaN among its inputs: for results that are true or false."""
         leaves = {
             n: replace(leaf, array=draw.contents(self.rng, leaf.type, wild=True))
             if leaf.array.dtype.kind == "f" and not leaf.constant and not leaf.pinned
