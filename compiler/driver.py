@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from compiler.errors import PlanishError, UnsupportedError, VerificationError
-from compiler.ir import F16, Module, Op, TensorType
+from compiler.ir import Module, Op
 from compiler.output import Output
 from compiler.proof import Reference, judge, read_package, run_mil
 from compiler.report import (
@@ -100,8 +100,6 @@ def compile_model(
     library = load_library(options)
     with Output(output if output is not None else f"{Path(name).stem}.mlpackage") as out:
         module = import_model(model, options, library, report)
-        if any(isinstance(v.type, TensorType) and v.type.dtype is F16 for op in module.walk() for v in op.results):
-            report.accuracy = "fp16"
         tries = _inputs(module, options)
         optimize(module, library, report)
         lower(module, library, report)
