@@ -60,7 +60,8 @@ def stft(b: RuleBuilder, m: Bindings) -> Value:
     step = constant_ints(m.step)
     window = m.window.constant if m.window is not None else None
     length = constant_ints(m.length) if m.length is not None else None
-    if (m.window is not None and window is None) or step is None or parts not in ([], [1]):
+    unknown = (m.window is not None and window is None) or (m.length is not None and length is None)
+    if unknown or step is None or parts not in ([], [1]):
         raise Decline("window or step not known at compile time")
     n = length[0] if length is not None else window.size if window is not None else samples
     count = n // 2 + 1 if m.onesided else n

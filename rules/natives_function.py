@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from compiler import ir
+from compiler.errors import UserError
 from compiler.ir import Block, Value, clone_block
 from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline
@@ -33,7 +34,10 @@ def expand(b: RuleBuilder, m: Bindings) -> tuple[Value | None, ...]:
         raise Decline(str(e)) from None
     if any(node.op_type == name for node in inlined.graph.node):
         raise Decline(f"{op.name} has no definition here")
-    body = frontend.load(inlined)
+    try:
+        body = frontend.load(inlined)
+    except UserError as e:
+        raise Decline(str(e)) from None
     fold.run(body)
     dce.run(body)
     operands = {a.name: v for a in body.main.inputs if (v := _operand(op, a.name)) is not None}

@@ -122,13 +122,24 @@ def shape_of_last(indices: Value) -> int:
     return last
 
 
+def _check_mode(x: Value, mode: str) -> None:
+    """
+    Raises:
+        Decline: Core ML cannot combine elements of that type in that mode as ONNX does.
+    """
+    dtype = dtype_of(x)
+    if dtype is BOOL and mode != "update":
+        raise Decline("bools are only replaced")
+    if dtype.is_integer and dtype.bits < 32 and mode in ("add", "mul"):
+        raise Decline("what is added up would have to wrap around")
+
+
 def scatter_elements(b: RuleBuilder, m: Bindings) -> Value:
     rank = rank_of(m.x)
     axis = axis_of(m.a, rank)
     mode = _MODES[m.r]
     have, want = dims_of(m.x), dims_of(m.i)
-    if dtype_of(m.x) is BOOL and mode not in ("update",):
-        raise Decline("bools are only replaced")
+    _check_mode(m.x, mode)
     indices = _from_front(b, m.i, _size(b, m.x, axis, m.i))
     updates = m.u if dtype_of(m.u) is not BOOL else b.op("mil.cast", [m.u], {"dtype": "int32"})
     if all(h == w for k, (h, w) in enumerate(zip(have, want)) if k != axis):
@@ -157,8 +168,7 @@ def _scatter_corner(b: RuleBuilder, m: Bindings, indices: Any, updates: Value, a
 
 def scatter_nd(b: RuleBuilder, m: Bindings) -> Value:
     mode = _MODES[m.r]
-    if dtype_of(m.x) is BOOL and mode != "update":
-        raise Decline("bools are only replaced")
+    _check_mode(m.x, mode)
     indices = m.i if is_natural(m.i) else _from_front(b, m.i, _sizes(b, m.x, 0, shape_of_last(m.i), m.i))
     updates = m.u if dtype_of(m.u) is not BOOL else b.op("mil.cast", [m.u], {"dtype": "int32"})
     return _as_numbers(b, m.x, lambda x: b.op("mil.scatter_nd", [x, indices, updates], {"mode": mode}))
@@ -172,6 +182,11 @@ def compress(b: RuleBuilder, m: Bindings) -> Value:
         x = to_shape(b, x, ints([int(np.prod(shape_of(x)))]))
     else:
         axis = axis_of(m.a, rank_of(x))
+    if rank_of(m.c) != 1:
+        raise Decline("the condition is no vector")
+    long, size = dims_of(m.c)[0], dims_of(x)[axis]
+    if isinstance(long, int) and isinstance(size, int) and long > size:
+        raise Decline("the condition is longer than what it chooses from")
     places = b.op("mil.squeeze", [b.op("mil.non_zero", [m.c])], {"axes": (1,)})
     return _as_numbers(b, x, lambda v: b.op("mil.gather", [v, places], {"axis": axis}))
 

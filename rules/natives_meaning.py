@@ -39,7 +39,11 @@ def _vector(values: Any) -> Array:
 
 
 def reshape(b: RuleBuilder, m: Bindings) -> Value:
-    out: Value = b.op("onnx.Reshape", [m.x, _i64(b, m.s)])
+    """Zeros take over dimensions, between shapes of one rank only."""
+    shape = _i64(b, m.s)
+    if isinstance(shape, np.ndarray) and 0 in shape and shape.size != rank_of(m.x):
+        raise Decline("what 0 stands for between shapes of different rank is not defined")
+    out: Value = b.op("onnx.Reshape", [m.x, shape])
     return out
 
 
@@ -92,6 +96,8 @@ def split(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
         sizes = list(m.s)
     else:
         size = shape_at(m.x, axis)
+        if size is not None and size % count:
+            raise Decline("the axis cannot be split evenly")
         sizes = None if size is None else [size // count] * count
     if sizes is None:
         made = b.op("onnx.Split", [m.x], {"axis": axis, "num_outputs": count}, results=count)
@@ -193,7 +199,11 @@ def slice_by_size(b: RuleBuilder, m: Bindings) -> Value:
     else:
         last = np.int64(_LAST)
         total = b.op("onnx.Add", [begins, sizes])
-        ends = b.op("onnx.Where", [b.op("onnx.Equal", [sizes, np.int64(-1)]), last, total])
+        # From a begin before the end, a slice may end at 0, which is the end of the tensor.
+        wraps = b.op("onnx.Equal", [total, np.int64(0)])
+        open_ = b.op("onnx.Or", [b.op("onnx.Equal", [sizes, np.int64(-1)]), wraps])
+        from_end = b.op("onnx.And", [open_, b.op("onnx.Not", [b.op("onnx.Equal", [sizes, np.int64(0)])])])
+        ends = b.op("onnx.Where", [from_end, last, total])
     out: Value = b.op("onnx.Slice", [m.x, begins, ends, _vector(range(rank_of(m.x)))])
     return out
 

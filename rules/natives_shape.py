@@ -98,7 +98,10 @@ def flatten(b: RuleBuilder, m: Bindings) -> Value:
     target = target_of(m.y)
     if target is not None:
         return to_shape(b, m.x, target)
-    out: Value = b.op("mil.flatten2d", [m.x], {"axis": axis_of(m.a, rank_of(m.x) + 1)})
+    rank = rank_of(m.x)
+    if not rank:
+        raise Decline("a scalar has a known shape")
+    out: Value = b.op("mil.flatten2d", [m.x], {"axis": m.a + rank if m.a < 0 else m.a})
     return out
 
 
@@ -321,6 +324,8 @@ def _cut(b: RuleBuilder, x: Value, before: list[int], after: list[int]) -> Value
         return x
     begin = [max(-v, 0) for v in before]
     end = [d - max(-v, 0) for d, v in zip(shape_of(x), after)]
+    if any(e <= s for s, e in zip(begin, end)):
+        raise Decline("Core ML has no empty tensors")
     out: Value = b.op("mil.slice_by_index", [x, ints(begin), ints(end)])
     return out
 
@@ -485,12 +490,12 @@ def trilu(b: RuleBuilder, m: Bindings) -> Value:
 def affine_grid(b: RuleBuilder, m: Bindings) -> Value:
     """The homogeneous coordinates (x, y, [z,] 1) of all points, last axis of the image first, times theta's rows."""
     batch, _, *space = constant_ints(m.n) or ()
+    if m.corners and 1 in space:
+        raise Decline("where the corner of a single point lies is not settled")
     lines = []
     for size in space:
         centres = np.arange(size, dtype=np.float64)
-        lines.append(2 * centres / max(size - 1, 1) - 1 if m.corners else (2 * centres + 1) / size - 1)
-        if m.corners and size == 1:
-            lines[-1] = np.zeros(1)
+        lines.append(2 * centres / (size - 1) - 1 if m.corners else (2 * centres + 1) / size - 1)
     grids = np.meshgrid(*lines, indexing="ij")[::-1]
     points = np.stack([*grids, np.ones(space)], axis=-1).reshape(1, -1, len(space) + 1)
     base = points.astype(dtype_of(m.theta).numpy)

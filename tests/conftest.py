@@ -30,7 +30,7 @@ def models_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def pairs_dir() -> Path:
-    """The folder of networks that are there as ONNX and as Core ML: NAME/model.onnx, NAME/apple.mlpackage, NAME/io.npz."""
+    """The folder of networks that are there twice: NAME/model.onnx, NAME/apple.mlpackage, NAME/io.npz."""
     return _folder("PLANISH_PAIRS", "../shared/pairs")
 
 

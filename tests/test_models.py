@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
 import compiler
@@ -13,7 +15,7 @@ from compiler.proof import LIMITS, MilSession, compare, read_package
 
 #: Small ones, each there for what no other has: an embedding, a depthwise mobile net, a recurrence of caches, channels
 #: last, a transposed convolution, half precision that overflows.
-SLICE = ["attacut", "ppocr_cls", "fsmn_vad", "mtcnn_rnet", "gesture_mlp", "magika", "light_squeezenet"]
+SLICE = ["attacut", "ppocr_cls", "fsmn_vad", "mtcnn_rnet", "espcn", "gesture_mlp", "magika", "light_squeezenet"]
 
 
 @pytest.mark.parametrize("target", ["ane", "cpu"])
@@ -40,10 +42,16 @@ def test_a_model_compiles_and_its_package_computes_the_same(
 
         results = MilSession(package, load_library(Options())).run(fed)
         recorded = json.loads((folder / "meta.json").read_text())["outputs"]
-        checked = 0
+        # Outputs above 0.4 MB are not kept beside the model; onnxruntime gives them anew.
+        missing = any(f"out:{output}" not in io for output in recorded)
+        computed = original(folder / "model.onnx", inputs, io) if missing else {}
         for output, array in zip(recorded, results, strict=True):
-            if f"out:{output}" in io:
-                error = compare(array, io[f"out:{output}"])
-                assert error.badness <= limit, (output, error)
-                checked += 1
-    assert checked
+            error = compare(array, io[f"out:{output}"] if f"out:{output}" in io else computed[output])
+            assert error.badness <= limit, (output, error)
+
+
+def original(model: Path, inputs: Iterable[str], io: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What onnxruntime makes of the untouched model."""
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    results = session.run(None, {n: io[f"in:{n}"] for n in inputs})
+    return dict(zip([o.name for o in session.get_outputs()], results, strict=True))

@@ -110,13 +110,14 @@ class Index:
         return Index(tuple((a, c * factor) for a, c in self.terms), self.constant * factor)
 
     def __floordiv__(self, by: int) -> Index:
+        if by == 1:
+            return self
         whole, rest = self._split(by)
+        shift, rest = rest._lifted(by)
+        whole = whole - shift
         low, high = rest.bounds
-        if low >= 0 and high < by:
+        if high < by:
             return whole
-        if low < 0:  # MSL divides towards zero
-            shift = -(low // by)
-            return whole + (rest + shift * by) // by - shift
         g = math.gcd(by, rest.constant, *(c for _, c in rest.terms))
         if g > 1:
             return whole + rest._divided(g) // (by // g)
@@ -140,11 +141,9 @@ class Index:
         if by == 1:
             return Index()
         _, rest = self._split(by)
-        low, high = rest.bounds
-        if low >= 0 and high < by:
+        _, rest = rest._lifted(by)
+        if rest.bounds[1] < by:
             return rest
-        if low < 0:
-            return (rest + -(low // by) * by) % by
         g = math.gcd(by, rest.constant, *(c for _, c in rest.terms))
         if g > 1:
             return (rest._divided(g) % (by // g)) * g
@@ -159,6 +158,11 @@ class Index:
         constant = self.constant % by
         q = Index(tuple((a, c // by) for a, c in whole), (self.constant - constant) // by)
         return q, Index(tuple(rest), constant)
+
+    def _lifted(self, by: int) -> tuple[int, Index]:
+        """``n, r`` with ``r == self + by·n`` never negative, since MSL divides towards zero; n is the least such."""
+        n = max(0, -(self.bounds[0] // by))
+        return n, self + n * by if n else self
 
     def _divided(self, by: int) -> Index:
         return Index(tuple((a, c // by) for a, c in self.terms), self.constant // by)

@@ -158,7 +158,7 @@ class TestTypes:
         module = g.out(y)
         assert (
             fires(
-                'rule r { match { y = Reshape(x, s) } rewrite { y = Reshape(Neg(x), s) }\n where { op_name(x) == "" } }',
+                'rule r { match { y = Reshape(x, s) } rewrite { y = Reshape(Neg(x), s) } where { op_name(x) == "" } }',
                 module,
             )
             == 1

@@ -69,7 +69,8 @@ def test_right_rules_hold_on_each_of_their_rewrites(rule: str) -> None:
         ("match { y = Sub(x, z) } rewrite { y = Add(Neg(x), z) }", "instead of"),
         ("match { y = Add(x, k: const) } rewrite { y = Sub(x, k) }", "instead of"),
         (
-            "match { y = Transpose(Transpose(x) {perm = p}) {perm = q} } rewrite { y = Identity(Transpose(x) {perm = compose(q, p)}) }",
+            "match { y = Transpose(Transpose(x) {perm = p}) {perm = q} }"
+            " rewrite { y = Identity(Transpose(x) {perm = compose(q, p)}) }",
             "",
         ),
         ("match { y = Relu(x) } rewrite { y = Max(x, 1e-3) }", "instead of"),

@@ -27,7 +27,8 @@ LOOP = """g (float[3] x) => (float[3] y, float[5,3] all) {
 WHILE = """g (float[3] x, float limit) => (float[3] y, int64 rounds) {
   none = Constant <value = int64 {0}> ()
   yes = Constant <value = bool {1}> ()
-  y, rounds = Loop (, yes, x, none) <body = b (int64 i, bool going, float[3] s, int64 n) => (bool on, float[3] t, int64 m) {
+  y, rounds = Loop (, yes, x, none)
+    <body = b (int64 i, bool going, float[3] s, int64 n) => (bool on, float[3] t, int64 m) {
     t = Add (s, s)
     one = Constant <value = int64 {1}> ()
     m = Add (n, one)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from compiler.errors import UnsupportedError
 from tests.rules.harness import C, check, rand, refuses
 
 
@@ -129,6 +130,12 @@ def test_batch_normalization(shape):
     check("BatchNormalization", [x, weights(3), weights(3, seed=2), weights(3, seed=3), C(variance)], {"epsilon": 1e-3})
     computed = [rand(3, seed=1), rand(3, seed=2), rand(3, seed=3), variance]
     check("BatchNormalization", [x, *computed], {"epsilon": 1e-3}, rtol=1e-4, atol=1e-5)
+
+
+def test_batch_normalization_beyond_five_axes_is_refused():
+    operands = [rand(1, 3, 2, 1, 2, 2), *(weights(3, seed=i) for i in (1, 2, 3)), C(np.ones(3, np.float32))]
+    with pytest.raises(UnsupportedError, match=r"rank 6 .*; Core ML's have at most 5"):
+        check("BatchNormalization", operands)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 6), (2, 3, 4, 5), (1, 3, 2, 4, 3)])
