@@ -14,7 +14,7 @@ import numpy as np
 from compiler.ir import TensorType, Value
 from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline, axis, shape
-from rules.natives_nn import explicit_pads, separated
+from rules.natives_window import explicit_pads, separated
 
 Array = np.ndarray[Any, Any]
 

@@ -1,7 +1,4 @@
-"""Convolution and pooling at compile time: what the rules of lower_nn and meaning_nn call for.
-
-Pads are in Core ML's order unless said otherwise: before and after the first spatial dimension, then the second ….
-"""
+"""Convolution, normalization, attention and dropout: what the rules of lower_nn and meaning_nn call for."""
 
 from __future__ import annotations
 
@@ -15,30 +12,10 @@ import numpy as np
 from compiler.ir import Dim, TensorType, Value
 from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline, dims
+from rules.natives import shape_of
+from rules.natives_window import explicit_pads, interleaved, separated
 
 Array = np.ndarray[Any, Any]
-
-
-def interleaved(pads: Sequence[int]) -> tuple[int, ...]:
-    """ONNX's order of pads, all before and then all after, in Core ML's."""
-    n = len(pads) // 2
-    return tuple(int(p) for i in range(n) for p in (pads[i], pads[n + i]))
-
-
-def separated(pads: Sequence[int]) -> tuple[int, ...]:
-    """Core ML's order of pads in ONNX's."""
-    return tuple(int(p) for p in (*pads[0::2], *pads[1::2]))
-
-
-def pad_type(auto_pad: str, x: Value, strides: Sequence[int]) -> str:
-    """Core ML's name for how a window operator pads; ``custom`` wherever the pads can be computed."""
-    if auto_pad in ("NOTSET", ""):
-        return "custom"
-    if auto_pad == "VALID":
-        return "valid"
-    if all(isinstance(d, int) or s == 1 for d, s in zip(dims(x)[2:], strides)):
-        return "custom"
-    return "same" if auto_pad == "SAME_UPPER" else "same_lower"
 
 
 def is_compile_time(v: Value) -> bool:
@@ -56,69 +33,6 @@ def is_attended(mask: Value | None, q: Value, k: Value) -> bool:
     assert isinstance(data_type, TensorType)
     fits = mask_type.dtype is data_type.dtype  # a row that a bool mask hides whole is 0 in ONNX, undefined in Core ML
     return fits and len(shape) >= 2 and isinstance(shape[-1], int) and shape[-1] == dims(k)[-2]
-
-
-def explicit_pads(
-    auto_pad: str,
-    pads: Sequence[int] | None,
-    sizes: Sequence[Dim],
-    kernel: Sequence[int],
-    strides: Sequence[int],
-    dilations: Sequence[int],
-) -> tuple[int, ...]:
-    """The pads of a window operator; zeros where only the runtime can know them (see :func:`pad_type`).
-
-    SAME pads so that ⌈size / stride⌉ windows fit; what is odd goes behind (SAME_UPPER) or before (SAME_LOWER).
-    """
-    if not all(isinstance(k, int) for k in kernel):
-        raise Decline("the size of the window is not known")
-    if auto_pad in ("NOTSET", ""):
-        return interleaved(pads) if pads is not None else (0,) * (2 * len(kernel))
-    out: list[int] = []
-    if auto_pad != "VALID":
-        for size, k, s, d in zip(sizes, kernel, strides, dilations):
-            reach = (k - 1) * d + 1
-            if isinstance(size, int):
-                total = max((-(-size // s) - 1) * s + reach - size, 0)
-            elif s == 1:
-                total = reach - 1
-            else:
-                break
-            head = total // 2 if auto_pad == "SAME_UPPER" else (total + 1) // 2
-            out += [head, total - head]
-        else:
-            return tuple(out)
-    return (0,) * (2 * len(kernel))
-
-
-def window_pads(
-    auto_pad: str,
-    ceil_mode: int,
-    pads: Sequence[int] | None,
-    sizes: Sequence[Dim],
-    results: Sequence[Dim],
-    kernel: Sequence[int],
-    strides: Sequence[int],
-    dilations: Sequence[int] | None = None,
-) -> tuple[int, ...]:
-    """The pads of a pooling operator that never rounds up: where ONNX's does, the last window is padded to fit.
-
-    Args:
-        sizes, results: the spatial dimensions of input and output.
-
-    Raises:
-        Decline: it rounds up and the sizes are not known.
-    """
-    dilations = dilations or [1] * len(kernel)
-    out = list(explicit_pads(auto_pad, pads, sizes, kernel, strides, dilations))
-    if not ceil_mode or auto_pad not in ("NOTSET", "", "VALID"):
-        return tuple(out)
-    for i, (size, result) in enumerate(zip(sizes, results)):
-        if not isinstance(size, int) or not isinstance(result, int):
-            raise Decline("the sizes are not known, and it rounds up")
-        used = (result - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1
-        out[2 * i + 1] += max(0, used - size - out[2 * i] - out[2 * i + 1])
-    return tuple(out)
 
 
 def is_per_channel(slope: Array, x: Value) -> bool:
@@ -150,18 +64,6 @@ def normalized_shape(shape: Sequence[Dim], axis: int, scale: Array) -> tuple[int
 
 
 # ---- builders
-
-
-def _static(v: Value) -> tuple[int, ...]:
-    assert isinstance(v.type, TensorType)
-    if not v.type.is_static:
-        raise Decline("shape not known")
-    return v.type.static_shape
-
-
-def _numpy_type(v: Value) -> Any:
-    assert isinstance(v.type, TensorType)
-    return v.type.dtype.numpy
 
 
 def lower_conv_transpose(b: RuleBuilder, m: Bindings) -> Value:
@@ -215,162 +117,7 @@ def lower_conv_transpose(b: RuleBuilder, m: Bindings) -> Value:
     )
 
 
-def lower_dilated_max_pool(b: RuleBuilder, m: Bindings) -> Value:
-    """The maximum over the places in the window of what each place sees: a strided slice of the padded input."""
-    shape, result = _static(m.x), _static(m.y)
-    strides = m.s or (1,) * len(m.k)
-    pads = window_pads(m.a, m.c, m.p, shape[2:], result[2:], m.k, strides, m.d)
-    x = m.x
-    if any(pads):
-        x = b.op("mil.pad", [x, list(pads)], {"mode": "constant", "constant_val": -math.inf})
-    best: Value | None = None
-    for place in itertools.product(*map(range, m.k)):
-        begin = [0, 0, *(o * d for o, d in zip(place, m.d))]
-        end = [*shape[:2], *(o + (r - 1) * s + 1 for o, r, s in zip(begin[2:], result[2:], strides))]
-        part = b.op("mil.slice_by_index", [x, begin, end], {"stride": (1, 1, *strides)})
-        best = part if best is None else b.op("mil.maximum", [best, part])
-    assert best is not None
-    return best
-
-
-def window_sizes(
-    sizes: Sequence[int], results: Sequence[int], kernel: Sequence[int], strides: Sequence[int],
-    dilations: Sequence[int], heads: Sequence[int], counted: Sequence[tuple[int, int]],
-) -> Array:  # fmt: skip
-    """How many places of each window count.
-
-    Args:
-        heads: the pads before each dimension: where the first window begins.
-        counted: how many of the places before and behind each dimension count.
-    """
-    total = np.ones((), np.int64)
-    for size, out, k, s, d, head, (before, behind) in zip(sizes, results, kernel, strides, dilations, heads, counted):
-        at = np.arange(out)[:, None] * s + np.arange(k)[None, :] * d - head
-        total = total[..., None] * ((at >= -before) & (at < size + behind)).sum(1)
-    return total
-
-
-def lower_average_pool(b: RuleBuilder, m: Bindings) -> Value:
-    """AveragePool; where Core ML's divides by another number, the sum of each window divided by ONNX's."""
-    kernel, n = m.k, len(m.k)
-    strides, dilations = m.s or (1,) * n, m.d or (1,) * n
-    shape, result = dims(m.x), dims(m.y)
-    given = explicit_pads(m.a, m.p, shape[2:], kernel, strides, dilations)
-    pads = window_pads(m.a, m.c, m.p, shape[2:], result[2:], kernel, strides, dilations)
-    if all(d == 1 for d in dilations) and (pads == given or not m.i):
-        return b.op(
-            "mil.avg_pool",
-            [m.x],
-            {
-                "kernel_sizes": kernel,
-                "strides": strides,
-                "pad_type": pad_type(m.a, m.x, strides),
-                "pad": pads,
-                "exclude_padding_from_average": not m.i,
-                "ceil_mode": False,
-            },
-        )
-    sizes, results = _static(m.x), _static(m.y)
-    counted = [*zip(given[0::2], given[1::2])] if m.i else [(0, 0)] * n
-    count = window_sizes(sizes[2:], results[2:], kernel, strides, dilations, pads[0::2], counted)
-    total = window_sum(b, m.x, kernel, strides, dilations, pads)
-    return b.op("mil.mul", [total, (1.0 / count).astype(_numpy_type(m.x))])
-
-
-def window_sum(
-    b: RuleBuilder, x: Value, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int],
-    pads: Sequence[int],
-) -> Value:  # fmt: skip
-    """The sum of each window: a depthwise convolution with ones."""
-    channels = dims(x)[1]
-    if not isinstance(channels, int):
-        raise Decline("the number of channels is not known")
-    ones = np.ones((channels, 1, *kernel), _numpy_type(x))
-    attributes = {"strides": strides, "dilations": dilations, "groups": channels, "pad_type": "custom", "pad": pads}
-    result: Value = b.op("mil.conv", [x, ones], attributes)
-    return result
-
-
-def lower_lp_pool(b: RuleBuilder, m: Bindings) -> Value:
-    """LpPool: the root of the sum of powers of each window."""
-    n = len(m.k)
-    strides, dilations = m.s or (1,) * n, m.d or (1,) * n
-    pads = window_pads(m.a, m.c, m.p, dims(m.x)[2:], dims(m.y)[2:], m.k, strides, dilations)
-    if pad_type(m.a, m.x, strides) not in ("custom", "valid"):
-        raise Decline("the pads are not known")
-    match m.e:
-        case 1:
-            powers = b.op("mil.abs", [m.x])
-        case 2:
-            powers = b.op("mil.mul", [m.x, m.x])
-        case _:
-            powers = b.op("mil.pow", [b.op("mil.abs", [m.x]), float(m.e)])
-    total = window_sum(b, powers, m.k, strides, dilations, pads)
-    match m.e:
-        case 1:
-            return total
-        case 2:
-            result: Value = b.op("mil.sqrt", [total])
-        case _:
-            result = b.op("mil.pow", [total, 1.0 / m.e])
-    return result
-
-
 # ---- what Core ML means
-
-
-def meant_pads(
-    pad_type: str,
-    pad: Sequence[int] | None,
-    sizes: Sequence[Dim],
-    kernel: Sequence[int],
-    strides: Sequence[int],
-    dilations: Sequence[int],
-) -> tuple[int, ...]:
-    """The pads of a mil window operator, in ONNX's order.
-
-    Raises:
-        Decline: only the runtime can know them.
-    """
-    n = len(kernel)
-    match pad_type.lower():
-        case "valid":
-            return (0,) * (2 * n)
-        case "custom":
-            return separated(pad) if pad is not None else (0,) * (2 * n)
-        case "same" | "same_lower":
-            if not all(isinstance(d, int) or s == 1 for d, s in zip(sizes, strides)):
-                raise Decline("the pads depend on a size that is not known")
-            auto = "SAME_UPPER" if pad_type.lower() == "same" else "SAME_LOWER"
-            return separated(explicit_pads(auto, None, sizes, kernel, strides, dilations))
-    raise Decline(f"pads are {pad_type}")
-
-
-def meant_window_pads(
-    pad_type: str,
-    ceil_mode: bool,
-    pad: Sequence[int] | None,
-    sizes: Sequence[Dim],
-    kernel: Sequence[int],
-    strides: Sequence[int],
-) -> tuple[int, ...]:
-    """The pads of a mil pooling operator in ONNX's order; where it rounds up, with what the last window needs.
-
-    Raises:
-        Decline: only the runtime can know them.
-    """
-    n = len(kernel)
-    pads = list(meant_pads(pad_type, pad, sizes, kernel, strides, (1,) * n))
-    if ceil_mode:
-        for i, size in enumerate(sizes):
-            if not isinstance(size, int):
-                raise Decline("a size is not known, and it rounds up")
-            head, tail = pads[i], pads[n + i]
-            out = -(-(size + head + tail - kernel[i]) // strides[i]) + 1
-            if (out - 1) * strides[i] >= size + head and head + tail > 0:
-                out -= 1
-            pads[n + i] += max(0, (out - 1) * strides[i] + kernel[i] - size - head - tail)
-    return tuple(pads)
 
 
 def align_element_types(b: RuleBuilder, m: Bindings) -> Value:
@@ -501,7 +248,7 @@ def lower_dropout(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
     out: list[Value] = [m.x]
     if len(m.ys) > 1:
         mask = m.ys[1]
-        out.append(b.constant(np.ones(_static(m.x), bool), "mil") if mask.use_count else mask)
+        out.append(b.constant(np.ones(shape_of(m.x), bool), "mil") if mask.use_count else mask)
     return tuple(out)
 
 
@@ -526,7 +273,7 @@ def lower_grouped_conv(b: RuleBuilder, m: Bindings) -> Value:
         parts = [b.op("onnx.Conv", [x, w], attributes) for x, w in zip(xs, ws)]
         y = b.op("mil.concat", parts, {"axis": 1})
     elif weights[0] == m.g == shape[1]:
-        y = _depthwise(b, m.x, m.w, kernel, strides, dilations, pads, _static(m.y))  # type: ignore[arg-type]
+        y = _depthwise(b, m.x, m.w, kernel, strides, dilations, pads, shape_of(m.y))  # type: ignore[arg-type]
     else:
         raise Decline("many groups of several channels")
     if m.b is None:

@@ -12,220 +12,21 @@ Everything else is written out step by step, or as a loop where there are many s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from compiler.ir import Block, TensorType, Value
+from compiler.ir import Block, Value
 from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline
 from rules.natives_control import give, region
+from rules.natives_rnn_layer import GRU_TO_MIL, LSTM_TO_MIL, PEEPHOLE_TO_MIL, Layer, reordered
 
 Array = np.ndarray[Any, Any]
 Made = Any  # a value, or an array that becomes a constant
 
 #: Sequences up to this length are written out step by step, longer ones become loops.
 MOST_UNROLLED = 32
-
-LSTM_TO_MIL = (0, 2, 1, 3)  # i o f c → i f o c, and back
-PEEPHOLE_TO_MIL = (0, 2, 1)  # i o f → i f o, and back
-GRU_TO_MIL = (1, 2, 0)  # z r h → r h z
-GRU_FROM_MIL = (2, 0, 1)
-
-
-# ---- activations
-
-
-@dataclass(frozen=True)
-class Activation:
-    """An activation of a recurrent layer, by its name in lower case, with its parameters."""
-
-    name: str
-    alpha: float | None = None
-    beta: float | None = None
-
-    def apply(self, b: RuleBuilder, x: Value) -> Value:
-        return _APPLY[self.name](b, x, self.alpha, self.beta)  # type: ignore[no-any-return]
-
-    @property
-    def mil(self) -> str | None:
-        """Core ML's name for it, or None if Core ML's layers do not have it."""
-        match self.name, self.alpha, self.beta:
-            case ("sigmoid" | "tanh" | "relu") as name, _, _:
-                return name
-            case "hardsigmoid", alpha, beta if abs(alpha - 0.2) < 1e-7 and beta == 0.5:  # type: ignore[operator]
-                return "hard_sigmoid"
-            case "affine", 1.0, 0.0:
-                return "linear"
-        return None
-
-
-_APPLY: dict[str, Callable[[RuleBuilder, Value, Any, Any], Any]] = {
-    "sigmoid": lambda b, x, _, __: b.op("mil.sigmoid", [x]),
-    "tanh": lambda b, x, _, __: b.op("mil.tanh", [x]),
-    "relu": lambda b, x, _, __: b.op("mil.relu", [x]),
-    "softsign": lambda b, x, _, __: b.op("mil.softsign", [x]),
-    "softplus": lambda b, x, _, __: b.op("mil.softplus", [x]),
-    "affine": lambda b, x, alpha, beta: b.op("mil.add", [b.op("mil.mul", [x, alpha]), beta]),
-    "leakyrelu": lambda b, x, alpha, _: b.op("mil.leaky_relu", [x, alpha]),
-    "elu": lambda b, x, alpha, _: b.op("mil.elu", [x, alpha]),
-    "hardsigmoid": lambda b, x, alpha, beta: b.op("mil.sigmoid_hard", [x, alpha, beta]),
-    "scaledtanh": lambda b, x, alpha, beta: b.op("mil.mul", [b.op("mil.tanh", [b.op("mil.mul", [x, beta])]), alpha]),
-}
-#: The parameters that an activation takes, with their defaults (onnxruntime, rnn/rnn_helpers.cc).
-_PARAMETERS = {
-    "affine": (1.0, 0.0),
-    "leakyrelu": (0.01, None),
-    "elu": (1.0, None),
-    "hardsigmoid": (0.2, 0.5),
-    "scaledtanh": (1.0, 1.0),
-}
-
-
-def _activations(a: Any, defaults: Sequence[str], directions: int) -> list[list[Activation]]:
-    """The activations of each direction. Parameters go, in order, to those that take any."""
-    n = len(defaults)
-    names = [f.lower() for f in a.get("activations") or [*defaults] * directions]
-    if n == 1:
-        names = names[:directions]  # RNN's default names two, whatever the direction
-    alphas, betas = list(a.get("activation_alpha") or ()), list(a.get("activation_beta") or ())
-    out = []
-    for name in names:
-        if name not in _APPLY:
-            raise Decline(f"the activation is {name}")
-        alpha, beta = _PARAMETERS.get(name, (None, None))
-        if name in ("affine", "scaledtanh") and not (alphas and betas):
-            raise Decline(f"{name} without its parameters, for which ONNX has no default")
-        if alpha is not None and alphas:
-            alpha = alphas.pop(0)
-        if beta is not None and betas:
-            beta = betas.pop(0)
-        out.append(Activation(name, alpha, beta))
-    if len(out) != n * directions:
-        raise Decline("the number of activations is not that of the gates")
-    return [out[i * n : (i + 1) * n] for i in range(directions)]
-
-
-# ---- operands
-
-
-def _const(v: Value | None) -> Array | None:
-    return None if v is None else v.constant
-
-
-def _reordered(array: Array, order: Sequence[int]) -> Array:
-    """The equal parts of the first axis in another order."""
-    parts = np.split(array, len(order))
-    return np.concatenate([parts[i] for i in order])
-
-
-def _dim(v: Value, axis: int) -> int | None:
-    shape = v.type.shape if isinstance(v.type, TensorType) else None
-    if shape is None:
-        raise Decline("rank not known")
-    d = shape[axis]
-    return d if isinstance(d, int) else None
-
-
-class Layer:
-    """The operands of an ONNX recurrent layer, as both ways of lowering need them."""
-
-    def __init__(self, b: RuleBuilder, m: Bindings, gates: int, defaults: Sequence[str]) -> None:
-        self.b, self.m, self.gates = b, m, gates
-        a = m.a
-        self.directions = 2 if a["direction"] == "bidirectional" else 1
-        self.reverse = [False, True] if self.directions == 2 else [a["direction"] == "reverse"]
-        self.layout = a.get("layout", 0)
-        self.activations = _activations(a, defaults, self.directions)
-        self.clip: float | None = a.get("clip")
-        if _const(m.r) is None and _dim(m.r, 2) is None:
-            raise Decline("the hidden size is not known")
-        self.hidden = int(_dim(m.r, 2) or 0)
-        x = m.x
-        if self.layout:
-            x = b.op("mil.transpose", [x], {"perm": (1, 0, 2)})
-        self.x: Value = x
-        self.steps, self.batch = _dim(x, 0), _dim(x, 1)
-        if m.lens is not None:
-            lens = m.lens.constant
-            if lens is None or self.steps is None or not (lens == self.steps).all():
-                raise Decline("sequences of several lengths")
-        self.dtype = x.type.dtype.numpy  # type: ignore[union-attr]
-
-    def part(self, v: Value | None, direction: int) -> Made | None:
-        """What one direction has of an operand whose first axis is the direction."""
-        if v is None:
-            return None
-        if v.constant is not None:
-            return v.constant[direction]
-        if self.directions == 1:
-            return self.b.op("mil.squeeze", [v], {"axes": (0,)})
-        rank = v.type.rank  # type: ignore[union-attr]
-        begin, end = [direction] + [0] * (rank - 1), [direction + 1] + [0] * (rank - 1)
-        masks = {"end_mask": [False] + [True] * (rank - 1), "squeeze_mask": [True] + [False] * (rank - 1)}
-        return self.b.op("mil.slice_by_index", [v, begin, end], masks)
-
-    def state(self, v: Value | None, direction: int) -> Made:
-        """The initial state of one direction, (batch, hidden); zeros if none is given."""
-        if v is None:
-            return self.zeros([self.batch, self.hidden])
-        if self.layout:
-            v = self.b.op("mil.transpose", [v], {"perm": (1, 0, 2)})
-        return self.part(v, direction)
-
-    def zeros(self, shape: Sequence[int | None]) -> Made:
-        """Zeros; a dimension None is that of the input: steps for the first of three, batch before the last."""
-        if all(d is not None for d in shape):
-            return np.zeros([int(d or 0) for d in shape], self.dtype)
-        sizes = self.b.op("mil.shape", [self.x])
-        where = (0, 1, None) if len(shape) == 3 else (1, None)
-        parts = [
-            np.array([d], np.int32) if d is not None
-            else self.b.op("mil.slice_by_index", [sizes, [w], [w + 1]])
-            for d, w in zip(shape, where)
-        ]  # fmt: skip
-        return self.b.op("mil.fill", [self.b.op("mil.concat", parts, {"axis": 0})], {"value": np.zeros((), self.dtype)})
-
-    def results(self, outputs: Sequence[tuple[Made, ...]]) -> tuple[Value, ...]:
-        """The results of the ONNX operator.
-
-        Args:
-            outputs: for each direction the sequence (steps, batch, hidden) in the order of time, and the states
-                (batch, hidden) after the last step.
-        """
-        b = self.b
-        out: list[Value] = []
-        for k, old in enumerate(self.m.ys):
-            if old.use_count == 0:
-                out.append(old)  # nobody will see what stands for it
-                continue
-            parts = [o[k] for o in outputs]
-            axis = (2 if self.layout else 1) if k == 0 else (1 if self.layout else 0)
-            if k == 0 and self.layout:
-                parts = [b.op("mil.transpose", [p], {"perm": (1, 0, 2)}) for p in parts]
-            if len(parts) == 1:
-                out.append(b.op("mil.expand_dims", parts, {"axes": (axis,)}))
-            else:
-                out.append(b.op("mil.stack", parts, {"axis": axis}))
-        return tuple(out)
-
-    @property
-    def sequence_wanted(self) -> bool:
-        return bool(self.m.ys[0].use_count)
-
-    @property
-    def precise(self) -> bool:
-        """Whether Core ML's layers take the element type: in half precision from iOS 17 on."""
-        ios = getattr(self.b.target, "ios", None)
-        return self.dtype != np.float16 or (ios is not None and ios >= 17)
-
-    def in_time(self, sequence: Value, direction: int) -> Value:
-        """The sequence that a layer of Core ML gave, in the order of time."""
-        if not self.reverse[direction]:
-            return sequence
-        reversed_: Value = self.b.op("mil.reverse", [sequence], {"axes": (0,)})
-        return reversed_
 
 
 # ---- step by step
@@ -359,9 +160,9 @@ def _mil_lstm(layer: Layer, activations: Sequence[str | None]) -> tuple[Value, .
         bias = None
         if m.bias is not None:
             both = m.bias.constant[d]
-            bias = _reordered(both[: 4 * hidden] + both[4 * hidden :], LSTM_TO_MIL)
-        peephole = None if m.p is None else _reordered(m.p.constant[d], PEEPHOLE_TO_MIL)
-        weights = [_reordered(w.constant[d], LSTM_TO_MIL) for w in (m.w, m.r)]
+            bias = reordered(both[: 4 * hidden] + both[4 * hidden :], LSTM_TO_MIL)
+        peephole = None if m.p is None else reordered(m.p.constant[d], PEEPHOLE_TO_MIL)
+        weights = [reordered(w.constant[d], LSTM_TO_MIL) for w in (m.w, m.r)]
         operands.append([*weights, bias, peephole])
     states = []
     for v in (m.h, m.c):
@@ -432,8 +233,8 @@ def _mil_gru(layer: Layer, d: int) -> tuple[Value, ...]:
     bias = None
     if m.bias is not None:
         both = m.bias.constant[d]
-        bias = _reordered(both[: 3 * n] + both[3 * n :], GRU_TO_MIL)
-    weights = [_reordered(w.constant[d], GRU_TO_MIL) for w in (m.w, m.r)]
+        bias = reordered(both[: 3 * n] + both[3 * n :], GRU_TO_MIL)
+    weights = [reordered(w.constant[d], GRU_TO_MIL) for w in (m.w, m.r)]
     attributes = {
         "direction": "reverse" if layer.reverse[d] else "forward",
         "output_sequence": layer.sequence_wanted,
@@ -515,160 +316,3 @@ def _rnn_direction(layer: Layer, d: int) -> tuple[Made, Made, Step, Sequence[Mad
         return (f.apply(b, _clipped(b, whole, layer.clip)),)
 
     return layer.part(m.w, d), bias, step, [layer.state(m.h, d)]
-
-
-# ---- what Core ML means
-
-_FROM_MIL = {
-    "sigmoid": ("Sigmoid", None, None),
-    "tanh": ("Tanh", None, None),
-    "scaled_tanh": ("Tanh", None, None),  # both factors are 1
-    "relu": ("Relu", None, None),
-    "hard_sigmoid": ("HardSigmoid", 0.2, 0.5),
-    "sigmoid_hard": ("HardSigmoid", 0.2, 0.5),
-    "linear": ("Affine", 1.0, 0.0),
-}
-
-
-def _onnx_activations(names: Sequence[str]) -> dict[str, Any]:
-    found = [_FROM_MIL.get(n.lower()) for n in names]
-    if None in found:
-        raise Decline(f"an activation of {', '.join(names)}")
-    kinds = [f for f in found if f is not None]
-    alphas, betas = [a for _, a, _ in kinds if a is not None], [b for _, _, b in kinds if b is not None]
-    return {
-        "activations": [n for n, _, _ in kinds],
-        "activation_alpha": alphas or None,
-        "activation_beta": betas or None,
-    }
-
-
-class Meaning:
-    """A recurrent layer of Core ML, to be said by the ONNX operator."""
-
-    def __init__(self, b: RuleBuilder, m: Bindings) -> None:
-        self.b, self.m = b, m
-        self.both = m.direction == "bidirectional"
-        self.x: Value = m.x
-        if m.direction == "reverse":
-            last = np.array([np.iinfo(np.int64).min])
-            self.x = b.op("onnx.Slice", [m.x, np.array([-1]), last, np.array([0]), np.array([-1])])
-
-    def weight(self, *parts: Value | None, order: Sequence[int]) -> Made:
-        """Weights of the directions, gates in ONNX's order, joined along a new first axis."""
-        b = self.b
-        out: list[Made] = []
-        for v in parts:
-            if v is None:
-                raise Decline("a weight of one direction is missing")
-            if v.constant is not None:
-                out.append(_reordered(v.constant, order)[None])
-                continue
-            split = b.op("onnx.Split", [v], {"axis": 0, "num_outputs": len(order)}, results=len(order))
-            whole = b.op("onnx.Concat", [split[i] for i in order] if len(order) > 1 else [split], {"axis": 0})
-            out.append(b.op("onnx.Unsqueeze", [whole, np.array([0])]))
-        if all(isinstance(o, np.ndarray) for o in out):
-            return np.concatenate(out)
-        return b.op("onnx.Concat", out, {"axis": 0})
-
-    def bias(self, *parts: Value | None, order: Sequence[int], like: Value) -> Made | None:
-        """Biases of the directions, the recurrent ones zero."""
-        if all(p is None for p in parts):
-            return None
-        rows = []
-        for v in parts:
-            if v is not None and v.constant is None:
-                raise Decline("a bias is compressed")
-            size = like.type.shape[0]  # type: ignore[union-attr, index]
-            dtype = like.type.dtype.numpy  # type: ignore[union-attr]
-            own = np.zeros(size, dtype) if v is None else _reordered(v.constant, order)  # type: ignore[arg-type]
-            rows.append(np.concatenate([own, np.zeros_like(own)])[None])
-        return np.concatenate(rows)
-
-    def state(self, v: Value) -> Value:
-        """(batch, directions × hidden) as (directions, batch, hidden)."""
-        b = self.b
-        if not self.both:
-            lifted: Value = b.op("onnx.Unsqueeze", [v, np.array([0])])
-            return lifted
-        split = b.op("onnx.Reshape", [v, np.array([0, 2, -1])])
-        turned: Value = b.op("onnx.Transpose", [split], {"perm": (1, 0, 2)})
-        return turned
-
-    def results(self, y: Value, states: Sequence[Value]) -> tuple[Value, ...]:
-        """Core ML's results from ONNX's."""
-        b = self.b
-        out = [self.joined(s) for s in states]
-        if not self.m.output_sequence:
-            sequence = b.op("onnx.Unsqueeze", [out[0], np.array([0])])
-        else:
-            turned = b.op("onnx.Transpose", [y], {"perm": (0, 2, 1, 3)})
-            sequence = b.op("onnx.Reshape", [turned, np.array([0, 0, -1])])
-        return (sequence, *out)
-
-    def joined(self, state: Value) -> Value:
-        turned = self.b.op("onnx.Transpose", [state], {"perm": (1, 0, 2)})
-        flat: Value = self.b.op("onnx.Reshape", [turned, np.array([0, -1])])
-        return flat
-
-
-def mean_lstm(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
-    if m.clip is not None:
-        raise Decline("the cell is clipped, which ONNX's LSTM does not do")
-    layer = Meaning(b, m)
-    seconds = (m.w2, m.r2, m.b2, m.p2) if layer.both else ()
-    w, r, bias, p = ([v, *seconds[i : i + 1]] for i, v in enumerate((m.w, m.r, m.bias, m.p)))
-    peephole = None
-    if any(v is not None for v in p):
-        n = m.r.type.shape[1]
-        dtype = m.r.type.dtype.numpy
-        rows = [np.zeros(3 * n, dtype) if v is None else _reordered(v.constant, PEEPHOLE_TO_MIL) for v in p]
-        peephole = np.stack(rows)
-    names = (m.recurrent, m.cell, m.activation) * (2 if layer.both else 1)
-    operands = [
-        layer.x,
-        layer.weight(*w, order=LSTM_TO_MIL),
-        layer.weight(*r, order=LSTM_TO_MIL),
-        layer.bias(*bias, order=LSTM_TO_MIL, like=m.w),
-        None,
-        layer.state(m.h),
-        layer.state(m.c),
-        peephole,
-    ]
-    attributes = {
-        "hidden_size": m.r.type.shape[1],
-        "direction": "bidirectional" if layer.both else "forward",
-        **_onnx_activations(names),
-    }
-    y, h, c = b.op("onnx.LSTM", operands, attributes, results=3)
-    return layer.results(y, [h, c])
-
-
-def mean_gru(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
-    layer = Meaning(b, m)
-    operands = [
-        layer.x,
-        layer.weight(m.w, order=GRU_FROM_MIL),
-        layer.weight(m.r, order=GRU_FROM_MIL),
-        layer.bias(m.bias, order=GRU_FROM_MIL, like=m.w),
-        None,
-        layer.state(m.h),
-    ]
-    attributes = {"hidden_size": m.r.type.shape[1], **_onnx_activations((m.recurrent, m.activation))}
-    y, h = b.op("onnx.GRU", operands, attributes, results=2)
-    return layer.results(y, [h])
-
-
-def mean_rnn(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
-    layer = Meaning(b, m)
-    operands = [
-        layer.x,
-        layer.weight(m.w, order=(0,)),
-        layer.weight(m.r, order=(0,)),
-        layer.bias(m.bias, order=(0,), like=m.w),
-        None,
-        layer.state(m.h),
-    ]
-    attributes = {"hidden_size": m.r.type.shape[1], **_onnx_activations((m.activation,))}
-    y, h = b.op("onnx.RNN", operands, attributes, results=2)
-    return layer.results(y, [h])
