@@ -55,7 +55,7 @@ class RuleGraph:
         """The strongly connected parts of the graph that hold a cycle and one of ``through``."""
         import networkx as nx  # 0.1 s, which a compile without rules of the user's own does not need
 
-        graph = nx.DiGraph()
+        graph: nx.DiGraph[Entry] = nx.DiGraph()
         starts = [e for e in through if e in set(self.entries)]
         todo = list(starts)
         graph.add_nodes_from(todo)
