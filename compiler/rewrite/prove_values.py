@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from compiler.ir import AttributeSpec, DType, TensorType
+from compiler.rewrite.prove_pools import Pools
 
 Array = np.ndarray[Any, Any]
 
@@ -168,23 +169,6 @@ def factors(rng: random.Random, dims: Sequence[int], length: int) -> list[int]:
     if out and rng.random() < 0.3:
         out[rng.randrange(len(out))] = rng.choice((-1, -1, 0))
     return out
-
-
-class Pools:
-    """Values that the text of a rule mentions: numbers, strings, lists. They are where conditions change their mind."""
-
-    def __init__(self) -> None:
-        self.numbers: list[float] = []
-        self.strings: list[str] = []
-        self.lists: list[tuple[Any, ...]] = []
-
-    @property
-    def sizes(self) -> list[int]:
-        return [int(v) for v in self.numbers if float(v).is_integer() and 0 < v <= 40]
-
-    @property
-    def ints(self) -> list[int]:
-        return [int(v) for v in self.numbers if float(v).is_integer() and abs(v) < 2**40]
 
 
 def attribute(

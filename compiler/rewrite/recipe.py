@@ -6,6 +6,7 @@ recipe that leaves it meaningful is one that inference accepts.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -157,3 +158,26 @@ def swapped(nodes: Sequence[Node], index: int) -> tuple[Node, ...]:
     node = nodes[index]
     first, second, *rest = node.operands
     return (*nodes[:index], replace(node, operands=(second, first, *rest)), *nodes[index + 1 :])
+
+
+def symbolic(recipe: Recipe, rng: random.Random) -> Recipe:
+    """The same graph with input dimensions that are not known at compile time.
+
+    They may share names, or be 1 when it comes to it: what is not known to be more may be broadcast.
+    """
+    share = rng.random() < 0.4
+    one = not share and rng.random() < 0.6
+    leaves = {}
+    for name, leaf in recipe.leaves.items():
+        if not leaf.constant and leaf.array.ndim:
+            open_ = [rng.random() < 0.6 for _ in leaf.array.shape]
+            names = tuple(
+                (f"n{d}" if share else f"{name}{i}") if is_open else d
+                for i, (d, is_open) in enumerate(zip(leaf.array.shape, open_))
+            )
+            array = leaf.array
+            if one:
+                array = np.ascontiguousarray(array[tuple(slice(0, 1) if o else slice(None) for o in open_)])
+            leaf = replace(leaf, names=names, array=array)
+        leaves[name] = leaf
+    return replace(recipe, leaves=leaves)
