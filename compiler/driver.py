@@ -25,7 +25,7 @@ from compiler.report import (
     number_of_ops,
     size_on_disk,
 )
-from compiler.shapes import Shape, declare_flexible, sizes_to_try
+from compiler.shapes import Shape, declare_flexible, is_flexible, sizes_to_try
 from compiler.target import Target
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def import_model(model: str | Path | onnx.ModelProto, options: Options, library:
 
     with report.stage("import") as stage:
         module: Module = frontend.load(model, options.shapes)
-        declare_flexible(module)
+        declare_flexible(module, options.target.ios)
         for note in module.attributes.get("notes", ()):
             report.note(note)
         report.nodes = module.attributes["nodes"]
@@ -276,7 +276,9 @@ def _inputs(module: Module, options: Options) -> list[dict[str, Array]]:
     if options.verify == "off":
         return []
     if options.inputs is None:
-        return samples.generate(module.main, SETS[options.verify], lambda i: sizes_to_try(module, i))
+        # Both bounds of flexible shapes are tried, and with "full" a size between.
+        count = SETS[options.verify] + is_flexible(module)
+        return samples.generate(module.main, count, lambda i: sizes_to_try(module, i))
     names = [a.name for a in module.main.inputs]
     given = options.inputs if isinstance(options.inputs, Mapping) else samples.from_npz(options.inputs, names)
     return [samples.fitted(given, module.main)]

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compiler.errors import UserError
-from compiler.ir import F16, Module, TensorType, Value
+from compiler.running import MilSession, read_package, run_mil
 
 if TYPE_CHECKING:
     import onnx
 
-    from compiler.rewrite import Library
+__all__ = ["MilSession", "OutputError", "Reference", "Verdict", "compare", "judge", "read_package", "run_mil", "worse"]
 
 Array = np.ndarray[Any, Any]
 
@@ -236,56 +236,3 @@ def _session(source: str | Path | bytes, folder: str = "") -> Any:
 
 def _first_line(e: Exception) -> str:
     return str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
-
-
-def read_package(path: str | Path) -> Module:
-    """The mil module of a package on disk."""
-    from codegen import mil
-
-    module: Module = mil.read(path)
-    return module
-
-
-class MilSession:
-    """A mil module ready to run: given meaning by rules, evaluated by onnxruntime, half precision emulated."""
-
-    def __init__(self, module: Module, library: Library, probes: Sequence[Value] | None = None) -> None:
-        """Takes the module over: afterwards it holds onnx operators.
-
-        Args:
-            probes: values to give out in place of the function's outputs.
-        """
-        from compiler import evaluate
-        from passes import emulate
-
-        function = module.main
-        if probes is not None:
-            function.set_outputs(probes, [f"probe_{i}" for i in range(len(probes))])
-        if any(isinstance(v.type, TensorType) and v.type.dtype is F16 for v in _values(module)):
-            emulate.run(module)
-        library.rewrite(module, "meaning")
-        self._inputs = [(a.name, a.type) for a in function.inputs]
-        self._session = evaluate.Session(module)
-
-    def run(self, inputs: Sequence[Array]) -> list[Array]:
-        """The outputs for ``inputs``, which stand in the order of the function's and are cast to their types."""
-        fed = {}
-        for (name, type_), array in zip(self._inputs, inputs, strict=True):
-            assert isinstance(type_, TensorType)
-            fed[name] = np.asarray(array).astype(type_.dtype.numpy, copy=False)
-        return list(self._session.run(fed))
-
-
-def run_mil(
-    module: Module, inputs: Sequence[Sequence[Array]], library: Library, probes: Sequence[Value] | None = None
-) -> list[list[Array]]:
-    """What a mil module, which is consumed, computes on each set of inputs. See :class:`MilSession`."""
-    session = MilSession(module, library, probes)
-    return [session.run(one) for one in inputs]
-
-
-def _values(module: Module) -> Iterable[Value]:
-    for function in module.functions.values():
-        yield from function.inputs
-    for op in module.walk():
-        yield from op.results

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from compiler.errors import UserError
-from compiler.ir import BOOL, DType, Function, Op, TensorType, Value, suggest
+from compiler.ir import BOOL, Dim, DType, Function, Op, TensorType, Value, suggest
 
 Array = np.ndarray[Any, Any]
 
@@ -55,7 +55,7 @@ def generate(
     Raises:
         UserError: an input is not a tensor, so there is no telling what to feed.
     """
-    limits = {a: _integer_limit(a) for a in function.inputs}
+    limits = {a: _tables(a) for a in function.inputs}
     sets = []
     for i in range(count):
         rng = np.random.default_rng(SEED + i)
@@ -66,7 +66,7 @@ def generate(
                 raise UserError(f"input '{argument.name}' is a {argument.type}, not a tensor", "--verify off")
             shape = tuple(d if isinstance(d, int) else open_sizes.get(d, 2) for d in argument.type.shape or ())
             one[argument.name] = _array(
-                rng, argument.name, shape, argument.type.dtype, limits[argument], uniform=i % 2 == 1
+                rng, argument.name, shape, argument.type.dtype, _least(limits[argument], open_sizes), uniform=i % 2 == 1
             )
         sets.append(one)
     return sets
@@ -153,11 +153,17 @@ _MOVERS = frozenset(
 )
 
 
-def _integer_limit(value: Value) -> int | None:
-    """The size of the smallest table that ``value`` indexes; None if it indexes none whose size is known."""
+def _least(tables: set[Dim], open_sizes: Mapping[str, int]) -> int | None:
+    """The size of the smallest of ``tables``; None if none has a known one."""
+    sizes = [d if isinstance(d, int) else open_sizes[d] for d in tables if isinstance(d, int) or d in open_sizes]
+    return min(sizes, default=None)
+
+
+def _tables(value: Value) -> set[Dim]:
+    """The sizes of the tables that integer ``value`` indexes."""
+    found: set[Dim] = set()
     if not isinstance(value.type, TensorType) or not value.type.dtype.is_integer:
-        return None
-    found: int | None = None
+        return found
     seen = {value}
     pending = [value]
     while pending:
@@ -166,7 +172,7 @@ def _integer_limit(value: Value) -> int | None:
             name = user.defn.name.partition(".")[2].partition("@")[0]
             size = _table_size(user, name, at)
             if size is not None:
-                found = size if found is None else min(found, size)
+                found.add(size)
             elif name in _MOVERS:
                 for result in user.results:
                     if result not in seen:
@@ -175,13 +181,12 @@ def _integer_limit(value: Value) -> int | None:
     return found
 
 
-def _table_size(user: Op, name: str, index: Value) -> int | None:
+def _table_size(user: Op, name: str, index: Value) -> Dim | None:
     operands = user.operands
     if name in ("Gather", "GatherElements") and len(operands) > 1 and operands[1] is index:
         table = operands[0]
         shape = table.shape if table is not None else None
-        size = shape[user.attributes["axis"]] if shape else None
-        return size if isinstance(size, int) else None
+        return shape[user.attributes["axis"]] if shape else None
     if name == "OneHot" and operands[0] is index and operands[1] is not None:
         depth = operands[1].constant
         return int(depth.reshape(-1)[0]) if depth is not None else None

@@ -206,42 +206,85 @@ def _quoted(name: str, shape: Sequence[Size]) -> str:
     return text if re.fullmatch(r"[\w=,.:/|-]+", text) and "|" not in text else f"'{text}'"
 
 
-def declare_flexible(module: Module) -> None:
+#: The most shapes that Core ML lets an input choose from, says coremltools' guide on flexible inputs.
+MOST_SHAPES = 128
+
+
+def declare_flexible(module: Module, ios: int) -> None:
     """Says in the main function's attributes which shapes its inputs may have, for the writer.
 
     ``range.NAME`` holds a pair (least, greatest) for each dimension, ``shapes.NAME`` all shapes where sizes are chosen.
+    Of several inputs with a choice Core ML takes the shapes that stand at the same place in their lists.
+
+    Args:
+        ios: the number of the release that the package is for.
 
     Raises:
-        UserError: an input has both a range and a choice of sizes.
+        UserError: an input has both a range and a choice of sizes, or Core ML does not take so many choices.
     """
-    flexible = {symbol: _size(text, text) for symbol, text in module.attributes.get("flexible", ())}
-    if not flexible:
-        return
+    flexible = _flexible(module)
+    choices = {symbol: size for symbol, size in flexible.items() if isinstance(size, Choice)}
+    chosen = []
     for argument in module.main.inputs:
         dims = argument.shape
         if dims is None or not any(d in flexible for d in dims):
             continue
         sizes = [flexible[d] if isinstance(d, str) else d for d in dims]
-        if not any(isinstance(s, Choice) for s in sizes):
-            pairs = tuple((s.low, s.high) if isinstance(s, Span) else (s, s) for s in sizes)
-            module.main.attributes[f"range.{argument.name}"] = pairs
-            continue
-        if any(isinstance(s, Span) for s in sizes):
-            raise UserError(
-                f"input '{argument.name}' has a range and a choice of sizes, and Core ML takes one or the other",
-                f"--shape {argument.name}=… with ranges only, or choices only",
+        if any(isinstance(s, Choice) for s in sizes):
+            if any(isinstance(s, Span) for s in sizes):
+                raise UserError(
+                    f"input '{argument.name}' has a range and a choice of sizes, and Core ML takes one or the other",
+                    f"--shape {argument.name}=… with ranges only, or choices only",
+                )
+            chosen.append(argument)
+        else:
+            pairs = tuple(
+                (s.low, s.high) if isinstance(s, Span) else (s, s) for s in sizes if not isinstance(s, Choice)
             )
-        alternatives = [s.sizes if isinstance(s, Choice) else (s,) for s in sizes]
-        module.main.attributes[f"shapes.{argument.name}"] = tuple(product(*alternatives))
+            module.main.attributes[f"range.{argument.name}"] = pairs
+    if len(chosen) > 1 and ios < 18:
+        names = ", ".join(f"'{a.name}'" for a in chosen)
+        raise UserError(
+            f"inputs {names} have a choice of sizes; before iOS 18 Core ML takes one such input",
+            "--os ios18, or ranges in place of choices",
+        )
+    together = [dict(zip(choices, each, strict=True)) for each in product(*(c.sizes for c in choices.values()))]
+    if len(together) > MOST_SHAPES:
+        raise UserError(
+            f"the choices of sizes make {len(together)} shapes, and Core ML takes {MOST_SHAPES} at most", "fewer sizes"
+        )
+    for argument in chosen:
+        dims = argument.shape or ()
+        shapes = [tuple(one[d] if isinstance(d, str) else d for d in dims) for one in together]
+        # Alone, an input lists each shape once; beside others, once for each of theirs.
+        module.main.attributes[f"shapes.{argument.name}"] = tuple(shapes if len(chosen) > 1 else dict.fromkeys(shapes))
+
+
+def is_flexible(module: Module) -> bool:
+    """Whether an input may have several shapes."""
+    return bool(module.attributes.get("flexible"))
 
 
 def sizes_to_try(module: Module, index: int) -> dict[str, int]:
     """A size for every flexible symbol: the least for index 0, the greatest for 1, sizes between after that."""
     out = {}
+    for symbol, size in _flexible(module).items():
+        steps = size.sizes if isinstance(size, Choice) else (size.low, _between(size), size.high)
+        order = (steps[0], steps[-1], *steps[1:-1])
+        out[symbol] = order[index % len(order)]
+    return out
+
+
+def _between(span: Span) -> int:
+    """A size in the middle that is a multiple of every power of two that both ends are: networks halve their sizes."""
+    step = (span.low | span.high) & -(span.low | span.high)
+    return max(span.low, (span.low + span.high) // 2 // step * step)
+
+
+def _flexible(module: Module) -> dict[str, Span | Choice]:
+    out = {}
     for symbol, text in module.attributes.get("flexible", ()):
         size = _size(text, text)
         assert not isinstance(size, int)
-        steps = size.sizes if isinstance(size, Choice) else (size.low, (size.low + size.high) // 2, size.high)
-        order = (steps[0], steps[-1], *steps[1:-1])
-        out[symbol] = order[index % len(order)]
+        out[symbol] = size
     return out

@@ -66,7 +66,8 @@ def reason(op: Op) -> str | None:
         shape = v.type.shape if isinstance(v.type, TensorType) else None
         if shape is not None and len(shape) > _MOST_AXES:
             return f"a tensor here has rank {len(shape)}, and Core ML's have at most {_MOST_AXES} axes"
-        if shape is not None and 0 in shape:
+        # An empty constant stands for an operand that is left out, as the region of a Resize.
+        if shape is not None and 0 in shape and v.constant is None:
             return f"a tensor here has no elements ({' × '.join(map(str, shape))}), and Core ML has no empty tensors"
     if any(isinstance(v.type, TensorType) and v.type.shape is None for v in values):
         return "the rank of a tensor here is only known at run time"

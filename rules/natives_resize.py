@@ -371,6 +371,22 @@ def _multiplied(b: RuleBuilder, x: Value, matrices: Mapping[int, Array]) -> Valu
     return x
 
 
+def _by_factor(b: RuleBuilder, x: Value, factors: Sequence[float], mode: str) -> Value:
+    """Linear interpolation by whole factors, which needs no sizes."""
+    rank = x.type.rank if isinstance(x.type, TensorType) else None
+    if rank is None or not all(float(f).is_integer() for f in factors):
+        raise Decline("a factor is a fraction, or the rank is not known")
+    scales = np.array([1.0] * (rank - 2) + list(factors), np.float32)
+    attributes = {"mode": "linear", "coordinate_transformation_mode": mode}
+    result: Value = b.op("onnx.Resize", [x, None, scales], attributes)
+    return result
+
+
+def _sizes_known(x: Value) -> bool:
+    shape = x.type.shape if isinstance(x.type, TensorType) else None
+    return shape is not None and all(isinstance(d, int) for d in shape[-2:])
+
+
 def _spatial_sizes(x: Value) -> tuple[int, int]:
     shape = x.type.shape if isinstance(x.type, TensorType) else None
     if shape is None or len(shape) < 3 or not isinstance(shape[-1], int) or not isinstance(shape[-2], int):
@@ -411,9 +427,11 @@ def mean_upsample_nearest(b: RuleBuilder, m: Bindings) -> Value:
 
 def mean_upsample_bilinear(b: RuleBuilder, m: Bindings) -> Value:
     """The factor is what the sizes make it, after rounding down the size of the result."""
+    half = not m.a if m.p is None else bool(m.p)
+    if not _sizes_known(m.x) and not (m.a and half):
+        return _by_factor(b, m.x, (m.h, m.w), "align_corners" if m.a else "half_pixel" if half else "asymmetric")
     height, width = _spatial_sizes(m.x)
     target = (math.floor(height * float(np.float32(m.h))), math.floor(width * float(np.float32(m.w))))
-    half = not m.a if m.p is None else bool(m.p)
     match bool(m.a), half:
         case True, False:
             mode = "STRICT_ALIGN_CORNERS"

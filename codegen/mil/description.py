@@ -101,8 +101,10 @@ def _flexible(proto: Any, type_: TensorType, attributes: Mapping[str, Any], own:
         return
     if shapes:
         default = attributes.get(f"default.{own}", shapes[0])
-        # Core ML wants the default of an array first, as coremltools' flexible_shape_utils has it.
-        for shape in [default, *(s for s in shapes if s != default)]:
+        # Core ML wants the default of an array first, as coremltools' flexible_shape_utils has it. A shape can stand
+        # there several times: the lists of several inputs run in parallel.
+        first = shapes.index(default) if default in shapes else None
+        for shape in [default, *(s for i, s in enumerate(shapes) if i != first)]:
             proto.enumeratedShapes.shapes.add().shape.extend(shape)
     elif ranges:
         default = attributes.get(f"default.{own}", tuple(low for low, _ in ranges))

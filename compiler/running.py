@@ -1,0 +1,101 @@
+"""Running a mil module on this machine: given meaning by rules, evaluated by onnxruntime, half precision emulated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compiler.ir import F16, Module, TensorType, Value, clone_module
+
+if TYPE_CHECKING:
+    from compiler.evaluate import Session
+    from compiler.rewrite import Library
+
+Array = np.ndarray[Any, Any]
+Shapes = tuple[tuple[int, ...], ...]
+
+#: How often folding and giving meaning take turns for a program whose shapes are computed: each turn makes known the
+#: shapes that the next operator waits for, and programs compute few shapes from shapes that are computed themselves.
+_TURNS = 8
+
+
+def read_package(path: str | Path) -> Module:
+    """The mil module of a package on disk."""
+    from codegen import mil
+
+    module: Module = mil.read(path)
+    return module
+
+
+class MilSession:
+    """A mil module ready to run.
+
+    A module with open dimensions is given meaning for each combination of input shapes that it is run on, all sizes
+    known: so does Core ML, and what an operator means can depend on them.
+    """
+
+    def __init__(self, module: Module, library: Library, probes: Sequence[Value] | None = None) -> None:
+        """Takes the module over: afterwards it holds onnx operators.
+
+        Args:
+            probes: values to give out in place of the function's outputs.
+        """
+        from passes import emulate
+
+        function = module.main
+        if probes is not None:
+            function.set_outputs(probes, [f"probe_{i}" for i in range(len(probes))])
+        if any(isinstance(v.type, TensorType) and v.type.dtype is F16 for v in _values(module)):
+            emulate.run(module)
+        self._types = [(a.name, a.type) for a in function.inputs]
+        self._module, self._library = module, library
+        self._open = any(not t.is_static for _, t in self._types if isinstance(t, TensorType))
+        self._sessions: dict[Shapes, Session] = {}
+        if not self._open:
+            self._sessions[()] = _session(module, library)
+
+    def run(self, inputs: Sequence[Array]) -> list[Array]:
+        """The outputs for ``inputs``, which stand in the order of the function's and are cast to their types."""
+        fed = {}
+        for (name, type_), array in zip(self._types, inputs, strict=True):
+            assert isinstance(type_, TensorType)
+            fed[name] = np.asarray(array).astype(type_.dtype.numpy, copy=False)
+        shapes = tuple(a.shape for a in fed.values()) if self._open else ()
+        session = self._sessions.get(shapes)
+        if session is None:
+            module = clone_module(self._module)
+            for argument in module.main.inputs:
+                assert isinstance(argument.type, TensorType)
+                argument.type = argument.type.with_shape(fed[argument.name].shape)
+            session = self._sessions[shapes] = _session(module, self._library)
+        return list(session.run(fed))
+
+
+def run_mil(
+    module: Module, inputs: Sequence[Sequence[Array]], library: Library, probes: Sequence[Value] | None = None
+) -> list[list[Array]]:
+    """What a mil module, which is consumed, computes on each set of inputs. See :class:`MilSession`."""
+    session = MilSession(module, library, probes)
+    return [session.run(one) for one in inputs]
+
+
+def _session(module: Module, library: Library) -> Session:
+    from compiler import evaluate
+    from passes import fold
+
+    library.rewrite(module, "meaning")
+    for _ in range(_TURNS):
+        if not any(op.defn.dialect == "mil" for op in module.walk()) or not fold.run(module):
+            break
+        library.rewrite(module, "meaning")
+    return evaluate.Session(module)
+
+
+def _values(module: Module) -> Iterable[Value]:
+    for function in module.functions.values():
+        yield from function.inputs
+    for op in module.walk():
+        yield from op.results
