@@ -27,7 +27,7 @@ from compiler.ir import (
 )
 from compiler.rewrite.expressions import ExpressionCompiler, local
 from compiler.rewrite.functions import Decline
-from compiler.rewrite.resolve import Binding, Variant
+from compiler.rewrite.resolve_names import Binding, Variant
 
 _BUILT = Binding("value")
 

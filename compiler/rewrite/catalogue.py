@@ -9,7 +9,8 @@ from compiler.rewrite import syntax as s
 from compiler.rewrite.check_terms import terms
 from compiler.rewrite.drawing import drawing
 from compiler.rewrite.library import Library
-from compiler.rewrite.resolve import Resolver, Variant
+from compiler.rewrite.resolve import Resolver
+from compiler.rewrite.resolve_names import Variant
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 72rem; padding: 1rem 2rem; color: #1c2026; }

@@ -16,7 +16,8 @@ from compiler.rewrite import syntax as s
 from compiler.rewrite.check_examples import TARGETS, examples
 from compiler.rewrite.check_terms import Node, Terms, terms, unify_nodes
 from compiler.rewrite.diagnostics import Diagnostic, RewriteError
-from compiler.rewrite.driver import Endless, rewrite
+from compiler.rewrite.driver import rewrite
+from compiler.rewrite.endless import Endless
 from compiler.rewrite.library import Entry, Stage
 
 

@@ -10,7 +10,7 @@ from compiler.rewrite import syntax as s
 from compiler.rewrite.check_types import CALLED, Report, values
 from compiler.rewrite.diagnostics import Diagnostic
 from compiler.rewrite.functions import CONSTANTS, FUNCTIONS
-from compiler.rewrite.resolve import CLONE, Binding, Variant
+from compiler.rewrite.resolve_names import CLONE, Binding, Variant
 
 #: Values of ``target`` members that exist.
 _UNITS = ("ane", "gpu", "cpu", "metal")

@@ -15,7 +15,7 @@ from compiler.rewrite.check_terms import Node, Substitution, Term, Terms, covers
 from compiler.rewrite.diagnostics import Diagnostic, RewriteError
 from compiler.rewrite.driver import apply_once, rewrite
 from compiler.rewrite.library import Entry, Stage
-from compiler.rewrite.resolve import Variant
+from compiler.rewrite.resolve_names import Variant
 
 # ---- unreachable rules
 

@@ -14,7 +14,7 @@ from typing import Any
 from compiler.ir import DTYPES, DType, lookup
 from compiler.rewrite import syntax as s
 from compiler.rewrite.functions import DTYPE_CLASSES, same
-from compiler.rewrite.resolve import CLONE, Variant
+from compiler.rewrite.resolve_names import CLONE, Variant
 
 #: An attribute that may have any value.
 ANY = object()

@@ -12,7 +12,7 @@ from compiler.ir import DTYPES, DType, OpDef, get_dialect, lookup
 from compiler.rewrite import syntax as s
 from compiler.rewrite.check_terms import Node, Term, Terms, terms
 from compiler.rewrite.diagnostics import Diagnostic
-from compiler.rewrite.resolve import Variant
+from compiler.rewrite.resolve_names import Variant
 
 Report = Callable[[s.Pos, str, Literal["error", "warning"], str], None]
 

@@ -32,8 +32,10 @@ from compiler.ir import (
 )
 from compiler.rewrite.build import RuleBuilder
 from compiler.rewrite.diagnostics import RewriteError
+from compiler.rewrite.endless import MOST_WATCHED, WATCHED, Descent, endless, look
 from compiler.rewrite.functions import Decline
 from compiler.rewrite.library import Entry, Stage
+from compiler.rewrite.placement import place, reaches_users
 
 #: What rules see where no target is given.
 NO_TARGET = SimpleNamespace(unit=None, ios=None, precision=None, supports=lambda name: True)
@@ -41,15 +43,6 @@ NO_TARGET = SimpleNamespace(unit=None, ios=None, precision=None, supports=lambda
 #: An operator may descend from this many applications, and four times the size of the graph more, before the rules
 #: count as not terminating: a transpose that travels through a whole graph is one long descent, a swap has no end.
 _DESCENT = 1000
-
-#: From this length on a descent is watched for circles: an operator that came back to the same operands so many times.
-_WATCHED = 8
-_RECURRENCES = 4
-#: How many ancestors at most are watched.
-_MOST_WATCHED = 64
-
-#: Operators that lie between a rule's first root and an operand defined behind it are moved up, at most this many.
-_MOST_HOISTED = 64
 
 
 @dataclass(slots=True)
@@ -83,35 +76,6 @@ class Report:
         """The rules that fired, with how often, most first."""
         counts = Counter({name: r.fires for name, r in self.rules.items() if r.fires})
         return dict(counts.most_common())
-
-
-@dataclass(frozen=True, slots=True)
-class _Descent:
-    """How an operator came to be, within one stage: the rule that built it, and the descent of what it matched.
-
-    ``look`` is what the operator looked like, in descents long enough to be worth the question if they go in circles.
-    """
-
-    rule: str
-    parent: _Descent | None
-    depth: int
-    look: Any = None
-
-    def recurs(self) -> bool:
-        """Whether the ancestors looked like this one again and again."""
-        count, at = 0, self.parent
-        while at is not None and at.look is not None and count < _RECURRENCES:
-            count += at.look == self.look
-            at = at.parent
-        return count == _RECURRENCES
-
-
-class Endless(RewriteError):  # noqa: N818 (what the rules are, not what failed)
-    """Rules do not terminate. ``cycle`` names them, in the order in which they fire where that is known."""
-
-    def __init__(self, message: str, cycle: Sequence[str]) -> None:
-        super().__init__(message, "switch one of them off with --disable-rule, or add a condition")
-        self.cycle = tuple(cycle)
 
 
 OnFire = Callable[[str, Sequence[Op], Sequence[Op]], None]
@@ -201,7 +165,7 @@ class _Run:
         self.report = Report(stage.name, {name: RuleStats() for name in stage.rules})
         self.queue: deque[Op] = deque()
         self.queued: set[Op] = set()
-        self.descent: dict[Op, _Descent] = {}
+        self.descent: dict[Op, Descent] = {}
         self.limit = 0
         self.fuel = 0
 
@@ -254,7 +218,7 @@ class _Run:
             return False
         variant, matched, bound = found
         roots = self.roots(entry, matched, bound)
-        before = self.place(roots, matched)
+        before = place(roots, matched)
         if before is None:
             return False
         loc = Location.fuse((m.loc for m in matched), entry.rule.name)
@@ -276,7 +240,7 @@ class _Run:
             builder.undo()
             stats.misfit = misfit[1].type, misfit[0].type
             return turned_down(stats, f"a value of type {misfit[1].type} cannot stand for one of type {misfit[0].type}")
-        if not _reaches_users(pairs, roots, before, matched):
+        if not reaches_users(pairs, roots, before, matched):
             builder.undo()
             return turned_down(stats, "a result inside the match is used before the place where it would be made")
         stats.fires += 1
@@ -296,33 +260,6 @@ class _Run:
                 roots.append(values[name].op)
         return roots
 
-    def place(self, roots: list[Op], matched: Sequence[Op]) -> Op | None:
-        """The operator before which the result goes: behind all that the match uses, before all users of its results.
-
-        With several roots that may need operators between them to move up; None if that cannot be.
-        """
-        if len(roots) == 1:
-            return roots[0]
-        first = min(roots, key=lambda r: r._order)
-        last = max(roots, key=lambda r: r._order)
-        if all(_after(u, last) for r in roots if r is not last for v in r.results for u in v.users):
-            return last
-        inside = set(matched)
-        to_move: list[Op] = []
-        for op in matched:
-            for v in op.operands:
-                if v is None:
-                    continue
-                if v.op in roots:  # one result feeds another, so that the new ones would feed themselves
-                    return None
-                if v.op not in inside and not _collect(v.op, first, inside, to_move):
-                    return None
-        assert first.block is not None
-        for op in to_move:
-            first.block.remove(op)
-            first.block.insert_before(first, op)
-        return first
-
     def apply(self, rule: str, pairs: Sequence[tuple[Value, Any]], matched: Sequence[Op], made: Sequence[Op]) -> int:
         """Puts the new values in the place of the old; the number of operators that are gone."""
         parent = None
@@ -331,11 +268,11 @@ class _Run:
             if d is not None and (parent is None or d.depth > parent.depth):
                 parent = d
         depth = parent.depth + 1 if parent else 1
-        watched = _WATCHED <= depth < _WATCHED + _MOST_WATCHED and bool(made)
-        step = _Descent(rule, parent, depth, _look(made[-1]) if watched else None)
+        watched = WATCHED <= depth < WATCHED + MOST_WATCHED and bool(made)
+        step = Descent(rule, parent, depth, look(made[-1]) if watched else None)
         self.fuel -= 1
         if depth > self.limit or self.fuel < 0 or (watched and step.recurs()):
-            raise self.endless(step)
+            raise endless(self.stage.name, {n: r.fires for n, r in self.report.rules.items()}, step)
         near: list[Value] = []
         for old, new in pairs:
             if not new.name or (isinstance(new, OpResult) and new.op in made):
@@ -407,41 +344,6 @@ class _Run:
                             following.extend(user.results)
             front = following
 
-    def endless(self, step: _Descent) -> Endless:
-        chain: list[str] = []
-        at: _Descent | None = step
-        while at is not None and len(chain) < 400:
-            chain.append(at.rule)
-            at = at.parent
-        cycle = _period(chain)
-        if cycle is None:
-            most = Counter({n: r.fires for n, r in self.report.rules.items()}).most_common(3)
-            names = ", ".join(f"{n} ({c}×)" for n, c in most if c)
-            message = f"the rules of stage {self.stage.name} do not terminate; the most active are {names}"
-            return Endless(message, [n for n, _ in most])
-        cycle.reverse()
-        names = " → ".join([*cycle, cycle[0]])
-        return Endless(f"the rules of stage {self.stage.name} do not terminate: {names}", cycle)
-
-
-def _look(op: Op) -> Any:
-    """What an operator is and works on, to be compared with what it was before."""
-    operands: list[Any] = []
-    for v in op.operands:
-        array = v.constant if v is not None else None
-        operands.append(
-            v if array is None else (array.dtype.str, array.shape, array.tobytes() if array.size < 64 else v)
-        )
-    return op.name, operands, [(k, str(a)) for k, a in op.attributes.items()]
-
-
-def _period(chain: Sequence[str]) -> list[str] | None:
-    """The shortest sequence of which ``chain`` is a repetition, over three periods at least."""
-    for p in range(1, len(chain) // 3 + 1):
-        if all(chain[i] == chain[i + p] for i in range(2 * p)):
-            return list(chain[:p])
-    return None
-
 
 def _fits(old: Value, new: Any, made: set[Op]) -> bool:
     """Whether ``new`` may stand for ``old``: the same type, or, for what was just built, one that does not contradict.
@@ -464,38 +366,6 @@ def turned_down(stats: RuleStats, reason: str) -> bool:
     stats.rejected += 1
     stats.reason = reason
     return False
-
-
-def _reaches_users(pairs: Sequence[tuple[Value, Any]], roots: Sequence[Op], before: Op, matched: Sequence[Op]) -> bool:
-    """Whether what stands for results inside the match comes before all that goes on using them."""
-    for old, _ in pairs:
-        if old.op in roots:
-            continue
-        for user in old.users:
-            stays = user not in matched or any(u not in matched for r in user.results for u in r.users)
-            if user not in roots and stays and not _after(user, before):
-                return False
-    return True
-
-
-def _after(user: Op, op: Op) -> bool:
-    """Whether ``user``, or the operator of ``op``'s block that holds it, comes after ``op``."""
-    at: Op | None = user
-    while at is not None and at.block is not op.block:
-        at = at.parent
-    return at is not None and (op.comes_before(at))
-
-
-def _collect(op: Op | None, first: Op, inside: set[Op], to_move: list[Op]) -> bool:
-    """Lists the operators, operands first, that must move before ``first`` for ``op`` to be usable there."""
-    if op is None or op.block is not first.block or op.comes_before(first) or op in to_move:
-        return True
-    if op in inside or op.regions or not op.defn.pure or len(to_move) >= _MOST_HOISTED:
-        return False
-    if not all(_collect(v.op, first, inside, to_move) for v in op.operands if v is not None):
-        return False
-    to_move.append(op)
-    return True
 
 
 def _failed(entry: Entry, op: Op, part: str, e: Exception) -> RewriteError:

@@ -14,7 +14,7 @@ from typing import Any
 from compiler.ir import DTYPES
 from compiler.rewrite import syntax as s
 from compiler.rewrite.functions import CONSTANTS, FUNCTIONS, contains, data, differ, equal
-from compiler.rewrite.resolve import CLONE, Binding, Environment
+from compiler.rewrite.resolve_names import CLONE, Binding, Environment
 
 _PLAIN = {"+", "-", "*", "/", "%", "**", "@", "<", ">", "<=", ">=", "and", "or"}
 

@@ -14,7 +14,7 @@ from compiler.rewrite import syntax as s
 from compiler.rewrite.prove_pools import Pins, Pools
 from compiler.rewrite.prove_seeds import Seed, Seeds
 from compiler.rewrite.recipe import Leaf, Node
-from compiler.rewrite.resolve import Variant
+from compiler.rewrite.resolve_names import Variant
 
 
 class AttributeSampler:

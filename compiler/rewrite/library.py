@@ -20,7 +20,8 @@ from compiler.rewrite.build import Build, compile_build
 from compiler.rewrite.diagnostics import Diagnostic, RuleError
 from compiler.rewrite.expressions import ExpressionCompiler
 from compiler.rewrite.matcher import Matcher, MatcherCompiler, anchor_keys
-from compiler.rewrite.resolve import Environment, Resolver, Variant
+from compiler.rewrite.resolve import Resolver
+from compiler.rewrite.resolve_names import Environment, Variant
 
 if TYPE_CHECKING:
     from compiler.rewrite.driver import Report
@@ -434,7 +435,7 @@ def _cached_library() -> list[s.RuleFile]:
     paths = sorted(LIBRARY.glob("*.rules"))
     sources = [p.read_text(encoding="utf-8") for p in paths]
     h = hashlib.sha256(s.GRAMMAR.read_bytes())
-    for module in ("syntax.py", "parse.py"):
+    for module in ("syntax.py", "parse.py", "parse_terms.py", "parse_tree.py"):
         h.update(Path(__file__).with_name(module).read_bytes())
     for p, text in zip(paths, sources):
         h.update(f"{p.name}\0{text}\0".encode())

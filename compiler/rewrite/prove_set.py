@@ -16,7 +16,7 @@ from compiler.rewrite.expressions import ExpressionCompiler
 from compiler.rewrite.library import Library
 from compiler.rewrite.prove_vary import ANYTHING, Varying
 from compiler.rewrite.recipe import Recipe
-from compiler.rewrite.resolve import Variant
+from compiler.rewrite.resolve_names import Variant
 
 
 class Setting(Varying):

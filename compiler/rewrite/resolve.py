@@ -7,80 +7,18 @@ every name has a kind, and every call is either an operator or a function. All f
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import replace
 
-from compiler.ir import DTYPES, OpDef, UnknownOperatorError, dialects, lookup, suggest
+from compiler.ir import DTYPES, OpDef, suggest
 from compiler.rewrite import syntax as s
-from compiler.rewrite.diagnostics import Diagnostic
 from compiler.rewrite.expand import Expander
-from compiler.rewrite.functions import CONSTANTS, DTYPE_CLASSES, FUNCTIONS
-
-#: What a name stands for: a value of the graph, a list of them, data known when the rule matches, a dimension, several,
-#: an element type, all attributes, a region.
-Kind = Literal["value", "values", "data", "dim", "dims", "dtype", "attrs", "region"]
-
-#: ``clone(y, a, b) {…}`` builds the operator that makes ``y`` again, with other operands.
-CLONE = "clone"
-_TARGET_MEMBERS = ("unit", "ios", "precision", "supports")
+from compiler.rewrite.functions import DTYPE_CLASSES
+from compiler.rewrite.resolve_names import CLONE, Binding, Variant
+from compiler.rewrite.resolve_terms import Terms
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """A name that the match binds."""
-
-    kind: Kind
-    optional: bool = False
-    const: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """A rule without alternatives, all names resolved.
-
-    Attributes:
-        roots: the targets that the rewrite replaces, by statement.
-        anchor: index of the statement with which matching starts.
-    """
-
-    rule: s.Rule
-    statements: tuple[s.MatchStmt, ...]
-    where: tuple[s.Expr, ...]
-    let: tuple[s.LetStmt, ...]
-    rewrites: tuple[s.Rewrite, ...]
-    bindings: Mapping[str, Binding]
-    anchors: tuple[int, ...]
-
-
-@dataclass(slots=True)
-class Environment:
-    """What a rule file may refer to: patterns, functions and Python functions of all files that are loaded together."""
-
-    patterns: dict[str, s.PatternDef] = field(default_factory=dict)
-    fns: dict[str, s.FnDef] = field(default_factory=dict)
-    externs: dict[str, s.Extern] = field(default_factory=dict)
-
-    def add(self, file: s.RuleFile) -> None:
-        self.patterns.update(file.patterns)
-        self.fns.update(file.fns)
-        self.externs.update(file.externs)
-
-
-class Resolver:
+class Resolver(Terms):
     """Resolves the rules of one file."""
-
-    def __init__(self, env: Environment, file: s.RuleFile) -> None:
-        self.env = env
-        self.file = file
-        self.diagnostics: list[Diagnostic] = []
-        self.bindings: dict[str, Binding] = {}
-        self.used: set[str] = set()
-        self.use: tuple[str, ...] = ()
-
-    def report(self, pos: s.Pos, message: str, severity: Literal["error", "warning"] = "error", code: str = "") -> None:
-        found = Diagnostic(self.file.path, pos, message, severity, code)
-        if found not in self.diagnostics:  # alternatives repeat what is wrong outside them
-            self.diagnostics.append(found)
 
     # ---- rules
 
@@ -102,9 +40,6 @@ class Resolver:
             self.bindings, self.use = {}, macro.use
             for p in Expander(self.env.patterns, self.report).expand(macro.body, {}, (macro.name,)):
                 self.pattern(p)
-
-    def _errors(self) -> int:
-        return sum(d.severity == "error" for d in self.diagnostics)
 
     def variant(self, rule: s.Rule, statements: tuple[s.MatchStmt, ...]) -> Variant | None:
         self.bindings, self.used = {}, set()
@@ -165,20 +100,6 @@ class Resolver:
 
     # ---- patterns
 
-    def bind(self, name: str, binding: Binding, pos: s.Pos) -> None:
-        if name == "_":
-            return
-        old = self.bindings.get(name)
-        if old is None:
-            if name in CONSTANTS or name in DTYPES or name == "target":
-                self.report(pos, f"'{name}' has a meaning of its own here; choose another name")
-            self.bindings[name] = binding
-            return
-        if old.kind != binding.kind:
-            self.report(pos, f"'{name}' stands for a {old.kind} already; here it would be a {binding.kind}")
-        self.used.add(name)
-        self.bindings[name] = replace(old, optional=old.optional and binding.optional, const=old.const or binding.const)
-
     def statement(self, stmt: s.MatchStmt) -> s.MatchStmt:
         for t in stmt.targets:
             self.constraint(t.constraint)
@@ -192,38 +113,6 @@ class Resolver:
             if len(stmt.targets) > most and not (defn.results and defn.results[-1].arity == "variadic"):
                 self.report(stmt.pos, f"{defn.name} has {most} results, {len(stmt.targets)} are named")
         return replace(stmt, pattern=resolved)
-
-    def definitions(self, names: Iterable[str]) -> list[OpDef]:
-        out = []
-        for n in names:
-            if "." in n:
-                try:
-                    out.append(lookup(n))
-                except UnknownOperatorError:
-                    continue
-        return out
-
-    def op_name(self, name: str, pos: s.Pos) -> str:
-        """The qualified name of an operator; what cannot be resolved is reported and comes back as it is."""
-        if "." in name:
-            try:
-                return lookup(name).name
-            except UnknownOperatorError as e:
-                self.report(pos, str(e), code="unknown-operator")
-                return name
-        for d in self.use:
-            try:
-                return lookup(f"{d}.{name}").name
-            except UnknownOperatorError:
-                continue
-        known = dialects()
-        pool = [n for d in self.use if d in known for n in known[d].op_names()]
-        missing = [d for d in self.use if d not in known]
-        hint = f"no dialect is called '{missing[0]}'" if missing else f"unknown operator '{name}'{suggest(name, pool)}"
-        if not self.use:
-            hint = f"unknown operator '{name}'; name its dialect, as in onnx.{name}, or write 'use onnx' above"
-        self.report(pos, hint, code="unknown-operator")
-        return name
 
     def op_pattern(self, p: s.OpPattern) -> s.OpPattern:
         names = tuple(self.op_name(n, p.pos) for n in p.names)
@@ -329,13 +218,6 @@ class Resolver:
                 case _:
                     pass
 
-    def attribute_name(self, name: str, pos: s.Pos, defns: Iterable[OpDef]) -> None:
-        for defn in defns:
-            if name not in defn.attributes:
-                operand = " (it is an operand)" if defn.operand_index(name) is not None else ""
-                near = suggest(name, defn.attributes)
-                self.report(pos, f"{defn.name} has no attribute '{name}'{operand}{near}", code="unknown-attribute")
-
     # ---- results
 
     def rewrite(self, r: s.Rewrite, known: Mapping[str, Binding], targets: set[str], required: set[str]) -> s.Rewrite:
@@ -362,153 +244,6 @@ class Resolver:
         for name in sorted(required - assigned):
             self.report(r.pos, f"the rewrite gives no '{name}', which the match names as a result", code="no-result")
         return replace(r, when=when, statements=tuple(statements))
-
-    # ---- expressions
-
-    def expr(self, e: s.Expr, scope: Mapping[str, Binding], building: bool = False) -> s.Expr:
-        match e:
-            case s.Name(name, pos):
-                if name in scope:
-                    self.used.add(name)
-                elif name not in CONSTANTS and name not in DTYPES and name != "target":
-                    self.report(pos, f"'{name}' is not bound{suggest(name, [*scope, *CONSTANTS])}", code="unbound")
-                return e
-            case s.Literal():
-                return e
-            case s.Unary():
-                return replace(e, operand=self.expr(e.operand, scope))
-            case s.Binary():
-                return replace(e, left=self.expr(e.left, scope), right=self.expr(e.right, scope))
-            case s.Conditional():
-                return replace(
-                    e,
-                    then=self.expr(e.then, scope, building),
-                    condition=self.expr(e.condition, scope),
-                    otherwise=self.expr(e.otherwise, scope, building),
-                )
-            case s.Index():
-                index = e.index
-                if isinstance(index, s.Slice):
-                    index = replace(
-                        index,
-                        start=self.expr(index.start, scope) if index.start is not None else None,
-                        stop=self.expr(index.stop, scope) if index.stop is not None else None,
-                    )
-                else:
-                    index = self.expr(index, scope)
-                return replace(e, base=self.expr(e.base, scope), index=index)
-            case s.Member(base, name, pos):
-                if not (isinstance(base, s.Name) and base.id == "target"):
-                    self.report(pos, f"only 'target' has members; '.{name}' has no meaning here")
-                elif name not in _TARGET_MEMBERS:
-                    self.report(pos, f"the target has no '{name}'{suggest(name, _TARGET_MEMBERS)}")
-                return e
-            case s.ListExpr(items, _):
-                return replace(e, items=tuple(self.arg(a, scope, building) for a in items))
-            case s.Comprehension():
-                iterable = self.expr(e.iterable, scope)
-                inner = {**scope, e.variable: Binding("value")}
-                condition = self.expr(e.condition, inner) if e.condition is not None else None
-                return replace(e, iterable=iterable, condition=condition, element=self.expr(e.element, inner, building))
-            case s.Call():
-                return self.call(e, scope, building)
-
-    def arg(self, a: s.Arg, scope: Mapping[str, Binding], building: bool) -> s.Arg:
-        match a:
-            case s.Spread():
-                return replace(a, value=self.expr(a.value, scope, building))
-            case s.Keyword():
-                return replace(a, value=self.expr(a.value, scope, building))
-            case s.Optional(name, pos):
-                if name not in scope:
-                    self.report(pos, f"'{name}' is not bound{suggest(name, scope)}", code="unbound")
-                self.used.add(name)
-                return a
-            case _:
-                return self.expr(a, scope, building)
-
-    def call(self, e: s.Call, scope: Mapping[str, Binding], building: bool) -> s.Expr:
-        if e.callee == "target.supports" and e.attrs is None:
-            return replace(e, args=tuple(self.arg(a, scope, False) for a in e.args))
-        if "." not in e.callee and e.attrs is None:
-            known = FUNCTIONS.get(e.callee)
-            if known is not None:
-                return self.function(e, scope, known.least, known.most)
-            if e.callee in self.env.fns:
-                n = len(self.env.fns[e.callee].parameters)
-                return self.function(e, scope, n, n)
-            if e.callee in self.env.externs:
-                return self.function(e, scope, 0, None)
-        if e.callee == CLONE:
-            return self.operator(e, scope, building, None)
-        if not building and "." not in e.callee and not self._is_operator(e.callee):
-            names = [*FUNCTIONS, *self.env.fns, *self.env.externs]
-            self.report(e.pos, f"unknown function '{e.callee}'{suggest(e.callee, names)}", code="unknown-function")
-            return replace(e, args=tuple(self.arg(a, scope, False) for a in e.args))
-        name = self.op_name(e.callee, e.pos)
-        if not building:
-            self.report(e.pos, f"operator {name} cannot be built here, only in 'rewrite'")
-        defns = self.definitions((name,))
-        return self.operator(replace(e, callee=name), scope, building, defns[0] if defns else None)
-
-    def _is_operator(self, name: str) -> bool:
-        return any(bool(self.definitions((f"{d}.{name}",))) for d in self.use if d in dialects())
-
-    def function(self, e: s.Call, scope: Mapping[str, Binding], least: int, most: int | None) -> s.Expr:
-        positional = sum(not isinstance(a, s.Keyword) for a in e.args)
-        given = len(e.args)
-        spread = any(isinstance(a, s.Spread) for a in e.args)
-        if not spread and (given < least or (most is not None and positional > most)):
-            want = str(least) if least == most else f"{least} to {'any number of' if most is None else most}"
-            self.report(e.pos, f"{e.callee} takes {want} arguments, got {given}", code="arity")
-        return replace(e, args=tuple(self.arg(a, scope, False) for a in e.args))
-
-    def operator(self, e: s.Call, scope: Mapping[str, Binding], building: bool, defn: OpDef | None) -> s.Expr:
-        args = tuple(self.arg(a, scope, building) for a in e.args)
-        regions = tuple(self.region(r, e.pos, scope, building) for r in e.regions)
-        attrs: list[s.AttrValue | s.AttrSpread] = []
-        for a in e.attrs or ():
-            if isinstance(a, s.AttrSpread):
-                bound = scope.get(a.id)
-                if bound is None or bound.kind not in ("attrs", "data"):
-                    self.report(a.pos, f"'..{a.id}' needs attributes that the match has bound so")
-                self.used.add(a.id)
-                attrs.append(a)
-            else:
-                if defn is not None:
-                    self.attribute_name(a.name, a.pos, (defn,))
-                attrs.append(replace(a, value=self.expr(a.value, scope)))
-        if defn is not None:
-            self.operator_arity(e, args, defn)
-        return replace(e, args=args, attrs=tuple(attrs) if e.attrs is not None else None, regions=regions)
-
-    def region(self, r: str | s.Region, pos: s.Pos, scope: Mapping[str, Binding], building: bool) -> str | s.Region:
-        if isinstance(r, str):
-            if r not in scope:
-                self.report(pos, f"region '{r}' is not bound{suggest(r, scope)}", code="unbound")
-            self.used.add(r)
-            return r
-        inner = dict(scope)
-        statements = []
-        for stmt in r.statements:
-            statements.append(replace(stmt, value=self.expr(stmt.value, inner, building)))
-            for t in stmt.targets:
-                if t.id in inner:
-                    self.report(t.pos, f"'{t.id}' is already bound outside the region; choose another name")
-                inner[t.id] = Binding("value")
-        return replace(r, statements=tuple(statements))
-
-    def operator_arity(self, e: s.Call, args: tuple[s.Arg, ...], defn: OpDef) -> None:
-        for a in args:
-            if isinstance(a, s.Keyword) and defn.operand_index(a.name) is None:
-                known = [o.name for o in defn.operands]
-                self.report(a.pos, f"{defn.name} has no operand '{a.name}'{suggest(a.name, known)}")
-        least, most = defn.operand_range
-        if any(isinstance(a, s.Spread) for a in args):
-            return
-        if len(args) < least or (most is not None and len(args) > most):
-            want = str(least) if least == most else f"{least} to {'any number of' if most is None else most}"
-            self.report(e.pos, f"{defn.name} takes {want} operands, got {len(args)}", code="arity")
 
 
 def _built_from(e: s.Arg) -> set[str]:

@@ -31,7 +31,8 @@ from compiler.rewrite.driver import NO_TARGET, rewrite
 from compiler.rewrite.expressions import ExpressionCompiler, local
 from compiler.rewrite.functions import Decline
 from compiler.rewrite.library import Library, Stage
-from compiler.rewrite.resolve import Binding, Resolver
+from compiler.rewrite.resolve import Resolver
+from compiler.rewrite.resolve_names import Binding
 
 
 @dataclass(frozen=True, slots=True)
