@@ -15,6 +15,7 @@ from compiler.ir import BOOL, I64, Block, InferenceError, Op, TensorType, Value,
 from compiler.ir.clone import clone_ops
 from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline
+from rules.natives_rows import is_one_element, ranks_agree
 
 _SCALAR = np.array([], np.int64)
 
@@ -54,7 +55,8 @@ def refined(b: RuleBuilder, source: Block, arguments: Sequence[Value]) -> list[V
             except InferenceError:
                 types = []  # what was known before stays
             for result, type_ in zip(at.results, types):
-                result.type = type_meet(result.type, type_) or result.type
+                # What a model declares may be wrong where its exporter did not know; what follows from operands is not.
+                result.type = type_meet(result.type, type_) or type_
         at = at.next
     return returned
 
@@ -96,6 +98,28 @@ def mean_cond(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
         regions.append(block)
     made = b.op("onnx.If", [condition], {}, results=len(m.ys), regions=regions)
     return made if isinstance(made, tuple) else (made,)
+
+
+# ---- canonical forms
+
+
+def if_as_vector(b: RuleBuilder, m: Bindings) -> Value:
+    """If whose branches give one element each, in different ranks: both give a vector of one."""
+    given = [r.terminator.operands[0] for r in (m.yes, m.no)]
+    if not all(is_one_element(v) for v in given) or given[0].type is given[1].type:
+        raise Decline("the branches do not give a number and a vector of one")
+    if not ranks_agree(m.y):
+        raise Decline("a user could tell a number from a vector of one")
+    regions = []
+    for source in (m.yes, m.no):
+        block = Block()
+        inside = region(block, b)
+        (value,) = inline(inside, source, ())
+        give(block, [inside.op("onnx.Reshape", [value, np.array([1])])])
+        regions.append(block)
+    made = b.op("onnx.If", [m.p], {}, results=1, regions=regions)
+    assert isinstance(made, Value)
+    return made
 
 
 # ---- lowering
@@ -183,9 +207,10 @@ def lower_loop(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
     count = inside.op("onnx.Squeeze", [inside.op("onnx.Cast", [at], {"to": I64}), np.array([0])])
     going_on = looped.arguments[1] if not always else inside.constant(np.array(True), "onnx")
     again, *after = refined(inside, body, [count, going_on, *looped.arguments[skip : skip + n]])
+    after[:n] = [_as_before(inside, v, s, a, y) for v, s, a, y in zip(after, states, body.arguments[2:], m.ys)]
     following = [inside.op("mil.add", [at, np.array([1], np.int32)])]
     if not always:
-        following.append(again)
+        following.append(again if again.type is variables[1].type else inside.op("onnx.Reshape", [again, _SCALAR]))
     following += after[:n]
     for done, row in zip(looped.arguments[skip + n :], after[n:]):
         lifted = inside.op("mil.expand_dims", [row], {"axes": (0,)})
@@ -195,6 +220,18 @@ def lower_loop(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
                   else inside.op("mil.identity", [v]) for v in following])  # fmt: skip
     made = b.op("mil.while_loop", variables, {}, results=len(variables), regions=[condition, looped])
     return tuple(made[skip:])
+
+
+def _as_before(b: RuleBuilder, value: Value, start: Value, argument: Value, result: Value) -> Value:
+    """A state after a round in the type that it had before: a vector of one becomes a number if nobody minds."""
+    if value.type is start.type:
+        return value
+    if not all(is_one_element(v) and ranks_agree(a) for v, a in ((value, argument), (start, result))):
+        raise Decline(f"the shape of '{argument.name}' changes from round to round")
+    assert isinstance(start.type, TensorType)
+    reshaped = b.op("onnx.Reshape", [value, np.array(start.type.static_shape, np.int64)])
+    assert isinstance(reshaped, Value)
+    return reshaped
 
 
 def _first(b: RuleBuilder, m: Bindings, index: int) -> Value:

@@ -129,6 +129,8 @@ def _infer(
             if found is not None:
                 return [found]
     given = [(i, dtype, known) for i, dtype, known in data if is_known(known)]
+    if defn.name == "onnx.Slice" and not {1, 2} <= {i for i, _, _ in given}:
+        return [_sliced(operands, given)]
     if defn.dialect == "msft":
         types = onnx_msft.infer(defn, operands, attributes, given, results)
     else:
@@ -210,6 +212,27 @@ def _fallback(defn: ir.OpDef, operands: Sequence[ir.Value | None], index: int) -
     if first is not None and (spec.dtypes is None or first.dtype in spec.dtypes):
         return ir.TensorType(first.dtype, None)
     raise ir.InferenceError(f"{defn.name}: the type of its result {index} is not known")
+
+
+def _sliced(operands: Sequence[ir.Value | None], known: Sequence[tuple[int, Any, Contents]]) -> ir.Type:
+    """The result of a Slice whose bounds are computed: other axes keep their sizes. ONNX's inference gives up all."""
+    source = operands[0].type if operands[0] is not None else None
+    if not isinstance(source, ir.TensorType):
+        raise ir.InferenceError("onnx.Slice: its data is no tensor")
+    if source.shape is None:
+        return source
+    given = next((elements for i, _, elements in known if i == 3), None)
+    lengths = operands[1].shape if operands[1] is not None else None
+    if len(operands) > 3 and operands[3] is not None:
+        axes = given
+    else:
+        count = lengths[0] if lengths else None
+        axes = tuple(range(count)) if isinstance(count, int) else None
+    rank = len(source.shape)
+    if axes is None or not all(isinstance(a, int) and -rank <= a < rank for a in axes):
+        return source.with_shape("?" for _ in source.shape)
+    cut = {a % rank for a in axes if isinstance(a, int)}
+    return source.with_shape("?" if i in cut else d for i, d in enumerate(source.shape))
 
 
 def _shape_from(
