@@ -29,7 +29,7 @@ def run(module: Module, os: str, keep: Mapping[Op, str] | None = None) -> dict[O
 
     Args:
         os: the release that decides which operators take f16.
-        keep: operators that must go on computing in f32, each with the reason why.
+        keep: operators that must go on computing in f32, with all that is inside them, each with the reason why.
 
     Returns:
         The operators that go on computing in f32, with the reason: those of ``keep``, those whose constants do not
@@ -93,29 +93,30 @@ class _Conversion:
     as_half: dict[Value, Value] = field(default_factory=dict)  # an f32 value's f16 twin
     as_full: dict[Value, Value] = field(default_factory=dict)  # and the other way
 
-    def block(self, block: Block, parent: Op | None) -> None:
+    def block(self, block: Block, parent: Op | None, reason: str | None = None) -> None:
+        """Converts the operators of a block, or keeps them all in f32 for ``reason``."""
         for op in block.ops:
             if op.defn.terminator:
                 wanted = [r.type for r in parent.results] if parent is not None else None
                 self._terminator(op, wanted)
             elif op.defn.constant is None:
-                self._op(op)
+                self._op(op, reason)
 
-    def _op(self, op: Op) -> None:
+    def _op(self, op: Op, inherited: str | None) -> None:
         if not any(_is(v, F32) or v in self.halved for v in (*op.operands, *op.results) if v is not None):
             for region in op.regions:
-                self.block(region, op)
+                self.block(region, op, inherited or self.keep.get(op))
             return
         takes_half = _takes_half(op, self.os)
         if op.operands and not takes_half:
             reason: str | None = f"{self.os} computes it in f32 only"
         else:
-            reason = self._constants_lost(op, takes_half) or self.keep.get(op)
+            reason = inherited or self._constants_lost(op, takes_half) or self.keep.get(op)
         if reason is not None:
             self.kept[op] = reason
             op.operands = tuple(self._full(v) if v in self.halved else v for v in op.operands)
             for region in op.regions:
-                self.block(region, op)
+                self.block(region, op, reason)
             return
         before = op.operands
         op.operands = tuple(

@@ -160,6 +160,16 @@ def test_branches_of_a_conditional_agree_with_its_result() -> None:
         assert value.type is cond.result.type
 
 
+def test_what_is_inside_a_kept_operator_is_kept() -> None:
+    module = _conditional()
+    cond = op_named(module, "mil.cond")
+    kept = half.run(module, "ios17", {cond: "asked for"})
+    ir.verify(module)
+    relu = cond.regions[0].ops
+    assert [op.result.type.dtype for op in relu if op.name == "mil.relu"] == [ir.F32]  # type: ignore[attr-defined]
+    assert set(kept.values()) == {"asked for"}
+
+
 def _conditional() -> ir.Module:
     type_ = ir.TensorType(ir.F32, (4,))
     module = ir.Module()
