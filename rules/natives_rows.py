@@ -29,8 +29,8 @@ def is_one_element(v: Value) -> bool:
 def ranks_agree(value: Value) -> bool:
     """Whether it makes no difference to any user of ``value`` if it is a number or a vector of one.
 
-    An elementwise operator with another operand of rank 1 or more gives the same for both; one without passes the question
-    on to its own users. A loop's condition may be either.
+    An elementwise operator with another operand of rank 1 or more gives the same for both; one without passes the
+    question on to its own users. A loop's condition may be either.
     """
     seen = {value}
     pending = [value]

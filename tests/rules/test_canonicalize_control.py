@@ -1,4 +1,4 @@
-"""A decoder's loop as exporters write it: rows set one by one, a flag that is a number first and a vector of one later."""
+"""A decoder's loop as exporters write it: rows set one by one, a flag that is a number first, later a vector of one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ DECODER = """g (float[1,3] step, float[1] limit) => (float[1,5,3] rows, int64 co
   yes = Constant <value = bool {1}> ()
   most = Constant <value = int64 {8}> ()
   rows, ended, count = Loop (most, yes, zeros, no, zero)
-    <body = b (int64 round, bool going, float[1,5,3] x, bool end, int64 i) => (bool on, float[1,5,3] y, bool fin, int64 j) {
+    <body = b (int64 round, bool going, float[1,5,3] x, bool end, int64 i)
+           => (bool on, float[1,5,3] y, bool fin, int64 j) {
     one = Constant <value = int64[1] {1}> ()
     nought = Constant <value = int64[1] {0}> ()
     five = Constant <value = int64[1] {5}> ()
