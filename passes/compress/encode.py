@@ -1,0 +1,100 @@
+"""One weight under one scheme: what it becomes, how far that is from it, and how many bits it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from passes.compress import linear
+from passes.compress.linear import Quantized
+from passes.compress.palette import Palettized, palettize
+from passes.compress.schemes import Linear, Palette, Scheme, Sparse
+from passes.compress.sparse import Sparsified, zeroed
+
+Array = np.ndarray[Any, Any]
+Encoded = Quantized | Palettized | Sparsified
+
+#: The part of a weight's norm that may lie in channels whose scales have lost digits.
+_NEGLIGIBLE = 1e-3
+#: A scale of at least so many of its precision's smallest steps is exact to 0.4 %, as good as the integers it scales.
+_FEWEST_STEPS = 128
+
+
+class NotCompressibleError(Exception):
+    """A weight cannot take a form; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """The axes of output and input channels of a weight."""
+
+    output: int
+    input: int
+
+
+def encode(weight: Array, scheme: Scheme, axes: Axes, importance: Array | None = None) -> Encoded:
+    """What ``weight`` (f16 or f32) becomes under ``scheme``.
+
+    Args:
+        importance: how much each element counts, broadcast to the weight; for palettes and sparsity.
+
+    Raises:
+        NotCompressibleError: blocks, groups or patterns do not fit it, or its numbers do not survive.
+    """
+    if not np.isfinite(weight).all():
+        raise NotCompressibleError("it holds inf or NaN")
+    if isinstance(scheme, Sparse):
+        chosen = None if importance is None else np.square(weight.astype(np.float64)) * importance
+        thinned = zeroed(weight, scheme, axes.input if scheme.axis else axes.output, chosen)
+        if thinned is None:
+            raise NotCompressibleError(f"{scheme} does not fit {weight.shape}")
+        values = thinned if scheme.values is None else encode(thinned, scheme.values, axes, importance)
+        assert not isinstance(values, Sparsified)
+        return Sparsified(values, (thinned != 0).astype(np.uint8))
+    if isinstance(scheme, Palette):
+        made = palettize(weight, scheme, axes.output, importance)
+        if made is None:
+            raise NotCompressibleError(f"{scheme} does not fit {weight.shape}")
+        return made
+    return quantized(weight, scheme, axes)
+
+
+def quantized(weight: Array, scheme: Linear, axes: Axes) -> Quantized:
+    """See :func:`encode`."""
+    blocks = linear.block_sizes(weight.shape, scheme, axes.output, axes.input)
+    if blocks is None:
+        raise NotCompressibleError(f"blocks of {scheme.block} do not fill {weight.shape}")
+    made = linear.quantize(weight, scheme, blocks)
+    vanishing = made.scale < _FEWEST_STEPS * np.finfo(made.scale.dtype).smallest_subnormal
+    if vanishing.any():
+        # Such a scale has lost its digits. That matters unless it is of channels that are as good as dead.
+        lost = np.where(linear.spread(vanishing, weight.shape), weight, 0).astype(np.float64)
+        if np.linalg.norm(lost) > _NEGLIGIBLE * np.linalg.norm(weight.astype(np.float64)):
+            raise NotCompressibleError("its scales vanish in half precision")
+    return made
+
+
+def bits(encoded: Encoded) -> int:
+    """How many bits it takes in a package, tables and scales included, names and alignment not."""
+    if isinstance(encoded, Quantized):
+        offset = 0 if encoded.offset is None else encoded.offset.size * encoded.dtype.bits
+        return encoded.data.size * encoded.dtype.bits + encoded.scale.nbytes * 8 + offset
+    if isinstance(encoded, Palettized):
+        scale = 0 if encoded.scale is None else encoded.scale.nbytes * 8
+        table = encoded.table.nbytes * 8 if encoded.stored_table is None else bits(encoded.stored_table)
+        return encoded.indices.size * encoded.bits + table + scale
+    stored = int(np.count_nonzero(encoded.mask))
+    if isinstance(encoded.values, np.ndarray):
+        return encoded.mask.size + stored * int(encoded.values.dtype.itemsize) * 8
+    rest = encoded.mask.size - stored
+    width = encoded.values.dtype.bits if isinstance(encoded.values, Quantized) else encoded.values.bits
+    return encoded.mask.size + bits(encoded.values) - rest * width
+
+
+def error(weight: Array, dense: Array) -> float:
+    """‖ŵ − w‖ / ‖w‖; 0 for a weight of zeros that stayed so."""
+    w = weight.astype(np.float64)
+    lost, whole = float(np.linalg.norm(dense.astype(np.float64) - w)), float(np.linalg.norm(w))
+    return lost / whole if whole else float(lost > 0)

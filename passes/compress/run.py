@@ -1,0 +1,121 @@
+"""The pass: every weight of a mil module in the form that it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from compiler.ir import Module
+from passes.compress import emit
+from passes.compress.encode import Axes, Encoded, NotCompressibleError, bits, encode, error
+from passes.compress.schemes import Linear, Palette, Scheme, Sparse
+from passes.compress.select import THRESHOLD, Weight, weights
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What became of one weight.
+
+    Attributes:
+        name: of the constant.
+        scheme: what it was given; None where it stays as it is.
+        reason: why it stays as it is.
+        before, after: bytes.
+        error: ‖ŵ − w‖ / ‖w‖.
+        dense: ŵ, the tensor that its compressed form stands for, computed by the encoder; None where it stays.
+    """
+
+    name: str
+    scheme: Scheme | None
+    reason: str
+    before: int
+    after: int
+    error: float
+    dense: Array | None = None
+
+
+#: Encodes a weight; see :func:`passes.compress.encode.encode`. What calibration improves upon comes in by it.
+Encoder = Callable[[Weight, Scheme, Axes], Encoded]
+
+
+def run(
+    module: Module,
+    schemes: Scheme | Mapping[str, Scheme],
+    ios: int,
+    *,
+    threshold: int = THRESHOLD,
+    encoder: Encoder | None = None,
+) -> list[Record]:
+    """Compresses the weights of ``module`` in place.
+
+    Args:
+        schemes: one for all, or by the name of a weight; those not named stay as they are.
+        ios: the release that must take them.
+        threshold: weights of no more elements stay as they are.
+
+    Returns:
+        What became of each weight, in order.
+
+    Raises:
+        UnsupportedError: the release has no form for a scheme.
+    """
+    chosen = []
+    for weight in weights(module, threshold):
+        scheme = schemes.get(weight.name) if isinstance(schemes, Mapping) else schemes
+        if scheme is not None:
+            chosen.append((weight, scheme) if weight.axes is not None else (weight, whole(scheme)))
+    # NumPy and the library of palettes let go of the interpreter while they compute.
+    with ThreadPoolExecutor() as pool:
+        encoded = list(pool.map(lambda one: _encoded(one[0], one[1], encoder or plain), chosen))
+    return [_placed(weight, scheme, made, ios) for (weight, scheme), made in zip(chosen, encoded, strict=True)]
+
+
+def plain(weight: Weight, scheme: Scheme, axes: Axes) -> Encoded:
+    """The encoder that looks at the weight alone."""
+    return encode(array(weight), scheme, axes)
+
+
+def array(weight: Weight) -> Array:
+    """The tensor itself."""
+    held = weight.op.result.constant
+    assert held is not None
+    return held
+
+
+def _encoded(weight: Weight, scheme: Scheme, encoder: Encoder) -> Encoded | str:
+    """What the weight becomes, or why it stays."""
+    try:
+        return encoder(weight, scheme, weight.axes or Axes(0, 1))
+    except NotCompressibleError as e:
+        return str(e)
+
+
+def _placed(weight: Weight, scheme: Scheme, encoded: Encoded | str, ios: int) -> Record:
+    name, before = weight.name, array(weight)
+    if isinstance(encoded, str):
+        return Record(name, None, encoded, before.nbytes, before.nbytes, 0.0)
+    size = (bits(encoded) + 7) // 8
+    if size >= before.nbytes:
+        return Record(name, None, f"{scheme} takes no less room", before.nbytes, before.nbytes, 0.0)
+    dense = encoded.dense()
+    emit.replace(weight.op, encoded, ios)
+    return Record(name, scheme, "", before.nbytes, size, error(before, dense), dense)
+
+
+def whole(scheme: Scheme) -> Scheme:
+    """The scheme with one scale or table for the tensor: for a weight whose users disagree about its axes."""
+    if isinstance(scheme, Sparse):
+        return scheme if scheme.values is None else replace(scheme, values=_whole(scheme.values))
+    return _whole(scheme)
+
+
+def _whole(scheme: Linear | Palette) -> Linear | Palette:
+    if isinstance(scheme, Linear):
+        return replace(scheme, granularity="tensor")
+    return replace(scheme, group=0, channel_scale=False)
