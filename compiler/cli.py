@@ -7,7 +7,8 @@ import typer
 from compiler import cli_rules
 from compiler.cli_compile import compile_command
 from compiler.cli_console import main
-from compiler.cli_inspect import run_command, show_command, targets_command
+from compiler.cli_inspect import run_command, show_command
+from compiler.cli_targets import targets_command
 
 
 def _app(**kwargs: str) -> typer.Typer:

@@ -1,4 +1,4 @@
-"""``planish run``, ``show``, ``targets``: what a package computes, the IR at any stage, what one can compile for."""
+"""``planish run`` and ``show``: what a package computes, the IR at any stage."""
 
 from __future__ import annotations
 
@@ -73,22 +73,3 @@ def show_command(
     else:
         module = driver.at_stage(source, stage, options)
     typer.echo(ir.print_module(module))
-
-
-def targets_command() -> None:
-    """List the units and releases that a model can be compiled for."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from compiler.target import RELEASES, UNIT_TITLES, Target
-
-    units = Table("--target", "unit", "precision", box=None, pad_edge=False)
-    for unit, title in UNIT_TITLES.items():
-        units.add_row(unit, title, Target.of(unit).precision)
-    releases = Table("--os", "runs on", "specification", box=None, pad_edge=False)
-    for name, (ios, macos, specification) in RELEASES.items():
-        releases.add_row(name, f"iOS {ios}, macOS {macos} and later", str(specification))
-    console = Console(highlight=False)
-    console.print(units)
-    console.print()
-    console.print(releases)

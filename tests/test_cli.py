@@ -359,3 +359,20 @@ def test_help_is_fast_and_pulls_in_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--target" in done.stdout
+
+
+def test_targets_of_a_chip_name_their_sources(planish: Run) -> None:
+    code, out, _ = planish("targets", "M1")
+    assert code == 0
+    for word in ("softmax", "cumsum", "kernel_width", "private interfaces"):
+        assert word in out
+    code, out, _ = planish("targets", "M1", "--os", "ios17", "--json")
+    assert code == 0
+    data = json.loads(out)
+    assert data["operators"]["conv"]["ane"]
+    assert not data["operators"]["lstm"]["ane"]
+    assert data["operators"]["lstm"]["source"]
+    assert "read_state" not in data["operators"]
+    code, _, err = planish("targets", "M9")
+    assert code == 2
+    assert "no chip is called 'M9'" in err

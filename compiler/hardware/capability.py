@@ -1,0 +1,202 @@
+"""Whether the ANE takes an operator, and if not, why and what would help: the tables of this folder, asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from compiler.hardware.facts import Chip, Limit, advice, limits, operators
+from compiler.ir import Op, TensorType, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an operator stays off the ANE.
+
+    Attributes:
+        rule: the row that says so: ``operator`` or the id of a limit.
+        reason: in one sentence.
+        remedy: the rule or change that would bring the computation on.
+        source: the letters of :func:`compiler.hardware.sources`.
+    """
+
+    rule: str
+    reason: str
+    remedy: str
+    source: str
+
+
+def refusal(op: Op, chip: Chip, ios: int) -> Refusal | None:
+    """The first reason why the ANE of ``chip`` does not take ``op`` under release ``ios``; None if it takes it."""
+    name = short_name(op)
+    fact = operators().get(name)
+    if fact is None:
+        return Refusal("operator", f"no public fact says that the ANE takes {name}", "another operator", "")
+    if not fact.on(chip.tier):
+        when = "on no chip" if fact.since == "never" else f"from the {fact.since} generation on"
+        return Refusal("operator", f"the ANE takes {name} {when}", fact.remedy, fact.source)
+    for limit in limits():
+        found = _found(limit, op, name, chip, ios)
+        if found is not None:
+            return Refusal(limit.id, limit.text.format(**found), limit.remedy, limit.source)
+    return None
+
+
+def hints(op: Op, chip: Chip, ios: int) -> Iterator[Refusal]:
+    """What the ANE takes but does badly in ``op``."""
+    name = short_name(op)
+    for limit in advice():
+        found = _found(limit, op, name, chip, ios)
+        if found is not None:
+            yield Refusal(limit.id, limit.text.format(**found), limit.remedy, limit.source)
+
+
+def short_name(op: Op) -> str:
+    """The operator's name without its dialect, as the tables spell it."""
+    return op.name.partition(".")[2]
+
+
+def activations(op: Op) -> Iterator[tuple[Value, TensorType]]:
+    """The tensors that flow through an operator: results and operands that are not known at compile time."""
+    for value in (*op.operands, *op.results):
+        if value is not None and isinstance(value.type, TensorType) and not is_parameter(value):
+            yield value, value.type
+
+
+def is_parameter(value: Value) -> bool:
+    """Whether a value is a constant, plain or compressed, and so lies in the package, not in working memory."""
+    op = value.op
+    return op is not None and (op.defn.constant is not None or "constexpr_" in op.name)
+
+
+def _found(limit: Limit, op: Op, name: str, chip: Chip, ios: int) -> dict[str, Any] | None:
+    if limit.operators and name not in limit.operators:
+        return None
+    return _CHECKS[limit.check](op, limit, chip.tier, ios)
+
+
+_Check = Callable[[Op, Limit, str, int], dict[str, Any] | None]
+
+
+def _element_type(op: Op, limit: Limit, tier: str, ios: int) -> dict[str, Any] | None:
+    for _, type_ in activations(op):
+        if type_.dtype.name in limit.facts["types"]:
+            return {"type": {"f32": "fp32", "i32": "int32"}.get(type_.dtype.name, type_.dtype.name)}
+    return None
+
+
+def _rank(op: Op, limit: Limit, tier: str, ios: int) -> dict[str, Any] | None:
+    most = limit.number("most", tier)
+    rank = max((t.rank or 0 for _, t in activations(op)), default=0)
+    return {"rank": rank, "most": most} if rank > most else None
+
+
+def _static_shape(op: Op, limit: Limit, tier: str, ios: int) -> dict[str, Any] | None:
+    for _, type_ in activations(op):
+        if not type_.is_static:
+            return {"dim": next((str(d) for d in type_.shape or ("unknown rank",) if not isinstance(d, int)), "?")}
+    return None
+
+
+def _empty(op: Op, limit: Limit, tier: str, ios: int) -> dict[str, Any] | None:
+    return {} if any(t.size == 0 for _, t in activations(op)) else None
+
+
+def _extent(op: Op, limit: Limit, tier: str, ios: int) -> dict[str, Any] | None:
+    most, channels = limit.number("most", tier), limit.facts["channels"]
+    for _, type_ in activations(op):
+        sizes = [d for d in type_.shape or () if isinstance(d, int)]
+        # The channel axis is the third from behind in (B, C, H, W), which is how the ANE sees lower ranks too.
+        for i, size in enumerate(sizes):
+            allowed = channels if len(sizes) - i == 3 else most
+            if size > allowed:
+                return {"size": size, "most": allowed}
+    return None
+
+
+def _contraction(op: Op, limit: Limit, tier: str, ios: int) -> dict[str, Any] | None:
+    from compiler.hardware.work import contraction
+
+    size, most = contraction(op), limit.number("most", tier)
+    return {"size": size, "most": most} if size > most else None
+
+
+def _kernel_width(op: Op, limit: Limit, tier: str, ios: int) -> dict[str, Any] | None:
+    shape = _static(op.operands[1])
+    most = limit.number("most", tier)
+    return {"size": shape[-1], "most": most} if len(shape) == 4 and shape[-1] > most else None
+
+
+def _conv_3d(op: Op, limit: Limit, tier: str, ios: int) -> dict[str, Any] | None:
+    return {} if len(_static(op.operands[0])) == 5 else None
+
+
+def _pool_window(op: Op, limit: Limit, tier: str, ios: int) -> dict[str, Any] | None:
+    most = limit.number("most", tier)
+    size = max(op.attributes.get("kernel_sizes") or (1,))
+    return {"size": size, "most": most} if size > most else None
+
+
+def _argument_axis(op: Op, limit: Limit, tier: str, ios: int) -> dict[str, Any] | None:
+    shape, most = _static(op.operands[0]), limit.number("most", tier)
+    size = shape[op.attributes["axis"]] if shape else 0
+    return {"size": size, "most": most} if size > most else None
+
+
+def _texture_pad(op: Op, limit: Limit, tier: str, ios: int) -> dict[str, Any] | None:
+    mode = op.attributes["mode"]
+    return {"mode": mode} if mode != "constant" and tier < limit.facts["from"] else None
+
+
+def _release(op: Op, limit: Limit, tier: str, ios: int) -> dict[str, Any] | None:
+    return {} if ios < limit.facts["ios"] else None
+
+
+def _last_axis(op: Op, limit: Limit, tier: str, ios: int) -> dict[str, Any] | None:
+    least = limit.facts["least_bytes"]
+    for value in op.results:
+        shape = _static(value)
+        if len(shape) < 2 or not isinstance(value.type, TensorType):
+            continue
+        width = shape[-1] * max(1, value.type.dtype.bits // 8)
+        # One row costs nothing much; a tall column of single elements does.
+        if 0 < width <= least // 2 and (value.type.size or 0) >= 1024:
+            return {"size": shape[-1], "bytes": least, "times": least // width}
+    return None
+
+
+def _stride(op: Op, limit: Limit, tier: str, ios: int) -> dict[str, Any] | None:
+    free = limit.facts["free"]
+    size = next((s for s in op.attributes.get("strides") or () if s not in free), None)
+    return None if size is None else {"size": size, "free": ", ".join(map(str, free))}
+
+
+def _mode(op: Op, limit: Limit, tier: str, ios: int) -> dict[str, Any] | None:
+    return {} if tier in limit.facts["tiers"] else None
+
+
+def _static(value: Value | None) -> tuple[int, ...]:
+    """The shape of a value where all of it is known, else ()."""
+    if value is None or not isinstance(value.type, TensorType) or not value.type.is_static:
+        return ()
+    return value.type.static_shape
+
+
+_CHECKS: dict[str, _Check] = {
+    "element_type": _element_type,
+    "rank": _rank,
+    "static_shape": _static_shape,
+    "empty": _empty,
+    "extent": _extent,
+    "contraction": _contraction,
+    "kernel_width": _kernel_width,
+    "conv_3d": _conv_3d,
+    "pool_window": _pool_window,
+    "argument_axis": _argument_axis,
+    "texture_pad": _texture_pad,
+    "release": _release,
+    "last_axis": _last_axis,
+    "stride": _stride,
+    "mode": _mode,
+}

@@ -1,0 +1,117 @@
+"""What an operator costs on a unit of a chip: time, energy, memory. All of it estimates; see docs/cost-model.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from compiler.hardware.capability import is_parameter, short_name
+from compiler.hardware.facts import Chip, chip, costs
+from compiler.hardware.work import Work, kinds, size, work
+from compiler.ir import Op, TensorType, Value
+
+UNITS = ("ane", "gpu", "cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """An estimate.
+
+    Attributes:
+        ms: milliseconds, without the start of a call.
+        mj: millijoules.
+        memory: bytes of its activations and weights while it runs, on the ANE with rows padded to 64 bytes.
+    """
+
+    ms: float
+    mj: float
+    memory: int
+
+
+def cost(op: Op, unit: str, on: Chip) -> Cost:
+    """What ``op`` costs on ``unit`` ("ane", "gpu" or "cpu") of chip ``on``; the unit need not take it."""
+    done = work(op)
+    ms = milliseconds(done, unit, on)
+    return Cost(ms, ms * watts(unit, on), _memory(op, unit) + done.weights)
+
+
+def milliseconds(done: Work, unit: str, on: Chip) -> float:
+    """The time of some work: the roofline of ``costs.toml``, scaled to the chip.
+
+    Operations run at the rate of their kind, or at the rate of vector work times the reuse where that is less. Bytes
+    count for what has no operations, and for tensors that do not fit on chip.
+    """
+    rate: dict[str, float] = costs()["rate"][unit]
+    faster = speed(unit, on)
+    if not done.flops:
+        return done.moved / (rate[done.kind] * faster) / 1e6
+    gflops = min(rate[done.kind], rate["vector"] * done.reuse)
+    compute = done.flops / (gflops * faster) / 1e6
+    if done.moved <= costs()["on_chip_mb"][unit] * 1e6:
+        return compute
+    return max(compute, done.moved / (rate["copy"] * _memory_speed(on)) / 1e6)
+
+
+def watts(unit: str, on: Chip) -> float:
+    """Power while a unit works: the M1's, and on others in proportion to speed, so that work keeps its energy."""
+    power: float = costs()["watts"][unit]
+    return power * speed(unit, on)
+
+
+def transfer_ms(nbytes: int, on: Chip) -> float:
+    """What a value of so many bytes costs to hand to another unit, without the start of a call."""
+    rate: float = costs()["transfer"]["gb_s"]
+    return nbytes / (rate * _memory_speed(on)) / 1e6
+
+
+def weights_ms(nbytes: int, unit: str, on: Chip) -> float:
+    """How long a unit takes to stream so many bytes of weights from memory."""
+    gb_s = on.weights_gb_s if unit == "ane" and on.weights_gb_s is not None else on.memory_gb_s * _STREAMED
+    return nbytes / gb_s / 1e6
+
+
+#: The part of the memory's bandwidth that the ANE reaches where it was not measured: that of the M1, 51 of 68.25 (D).
+_STREAMED = 0.75
+
+
+@cache
+def speed(unit: str, on: Chip) -> float:
+    """How many times faster a unit is than the M1's."""
+    base = chip(costs()["reference"])
+    if unit == "ane":
+        return on.ane_tflops / base.ane_tflops
+    if unit == "gpu":
+        return on.gpu_tflops / base.gpu_tflops
+    return on.cpu_gops / base.cpu_gops
+
+
+def _memory_speed(on: Chip) -> float:
+    return on.memory_gb_s / chip(costs()["reference"]).memory_gb_s
+
+
+def _memory(op: Op, unit: str) -> int:
+    values = {v for v in (*op.operands, *op.results) if v is not None and not is_parameter(v)}
+    return sum(footprint(v, unit) for v in values)
+
+
+def footprint(value: Value, unit: str) -> int:
+    """The bytes that an activation takes in memory; on the ANE its last axis is padded to 64 bytes (source A)."""
+    if not isinstance(value.type, TensorType):
+        return 0
+    plain = size(value.type)
+    shape = value.type.shape
+    if unit != "ane" or not shape or not plain:
+        return plain
+    width = (shape[-1] if isinstance(shape[-1], int) else 1) * max(value.type.dtype.bits, 8) // 8
+    return plain // width * (-(-width // 64) * 64)
+
+
+def is_free_after(op: Op) -> bool:
+    """Whether an operator is an activation function that a unit applies while it writes what comes before it.
+
+    That is so behind a convolution, matrix product or norm whose result nothing else needs.
+    """
+    if kinds().get(short_name(op)) != "unary" or op.operands[0] is None:
+        return False
+    source = op.operands[0].op
+    return source is not None and bool(work(source).flops) and source.results[0].use_count == 1

@@ -1,0 +1,56 @@
+"""The cost model against Core ML's own estimates, and its constants against the fit."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from compiler import hardware
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import cost_model  # noqa: E402
+import mobilenet_edgetpu  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _reference() -> None:
+    if not mobilenet_edgetpu.reference().is_file():
+        pytest.skip(f"no file {mobilenet_edgetpu.reference()}; set PLANISH_REFERENCE to its folder")
+
+
+def test_shapes_are_those_of_core_mls_plan() -> None:
+    """The rebuilt network has its operators, in its order."""
+    names = {"identity": "tensor_buffer_to_tensor"}
+    ours = [op.name.removeprefix("mil.") for op in mobilenet_edgetpu.build().ops]
+    assert [names.get(n, n) for n in ours] == [e.name for e in mobilenet_edgetpu.estimates()]
+
+
+@pytest.mark.parametrize("unit", ["ane", "cpu", "gpu"])
+@pytest.mark.parametrize("by_shape", [False, True])
+def test_error_left_out(unit: str, by_shape: bool) -> None:
+    row = cost_model.operators(unit, by_shape)
+    assert row["estimated"] == row["operators"]
+    assert row["median"] <= 0.15
+    assert row["rank correlation"] >= 0.95
+
+
+def test_constants_are_the_fitted_ones() -> None:
+    fitted = tomllib.loads(cost_model.constants())
+    assert fitted["rate"] == hardware.costs()["rate"]
+
+
+def test_the_estimate_of_the_package_is_the_roofline_of_the_benchmark() -> None:
+    net = mobilenet_edgetpu.build()
+    for op in net.ops:
+        work = hardware.work(op)
+        expected = cost_model.estimated(work, hardware.costs()["rate"]["ane"])
+        assert hardware.milliseconds(work, "ane", hardware.chip("M1")) == pytest.approx(expected)
+
+
+def test_the_ane_takes_what_core_ml_says() -> None:
+    assert cost_model.choices() == (119, 119)

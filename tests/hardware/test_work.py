@@ -1,0 +1,96 @@
+"""Operations and bytes, against counts by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from compiler import hardware, ir
+from tests.hardware.test_capability import op
+
+HALF = ir.dtype("f16")
+
+
+X = "%x: tensor<1x8x10x10xf16>"
+
+CASES = [
+    # 16 outputs x 8 inputs x 3 x 3, at 10 x 10 places
+    (
+        f"{X}, %w: tensor<16x8x3x3xf16>|",
+        '%r = mil.conv(%x, %w) {pad_type = "same"} : tensor<1x16x10x10xf16>',
+        (115_200, 2 * (800 + 1152 + 1600)),
+    ),
+    (
+        f"{X}, %w: tensor<8x1x3x3xf16>|",
+        '%r = mil.conv(%x, %w) {pad_type = "same", groups = 8} : tensor<1x8x10x10xf16>',
+        (7_200, 2 * (800 + 72 + 800)),
+    ),
+    # each of 5 x 5 x 4 inputs is spread over 6 x 2 x 2 products
+    (
+        "%x: tensor<1x4x5x5xf16>, %w: tensor<4x6x2x2xf16>|",
+        "%r = mil.conv_transpose(%x, %w) {strides = [2, 2]} : tensor<1x6x10x10xf16>",
+        (2_400, 2 * (100 + 96 + 600)),
+    ),
+    (
+        "%x: tensor<2x3x4xf16>, %y: tensor<2x4x5xf16>|",
+        "%r = mil.matmul(%x, %y) : tensor<2x3x5xf16>",
+        (120, 2 * (24 + 40 + 30)),
+    ),
+    (
+        "%x: tensor<2x4x3xf16>, %y: tensor<2x5x4xf16>|",
+        "%r = mil.matmul(%x, %y) {transpose_x = true, transpose_y = true} : tensor<2x3x5xf16>",
+        (120, 2 * (24 + 40 + 30)),
+    ),
+    (
+        "%x: tensor<1x4x3x5xf16>, %y: tensor<1x6x3x4xf16>|",
+        '%r = mil.einsum(%x, %y) {equation = "bchq,bkhc->bkhq"} : tensor<1x6x3x5xf16>',
+        (360, 2 * (60 + 72 + 90)),
+    ),
+    ("%x: tensor<2x8xf16>|", "%r = mil.relu(%x) : tensor<2x8xf16>", (0, 64)),
+    ("%x: tensor<2x8xf16>|", "%r = mil.add(%x, %x) : tensor<2x8xf16>", (0, 96)),
+]
+
+
+@pytest.mark.parametrize(("inputs", "body", "expected"), CASES)
+def test_counts(inputs: str, body: str, expected: tuple[int, int]) -> None:
+    work = hardware.work(op(inputs + body))
+    assert (work.macs, work.moved) == expected
+
+
+def test_weights_are_counted_as_stored() -> None:
+    f = ir.Function("main", {"x": ir.TensorType(HALF, (1, 64))}, ["o"])
+    b = ir.Builder(f.block)
+    plain = b.constant(np.zeros((32, 64), np.float16), "mil")
+    linear = b.op("mil.linear", [f.inputs[0], plain], {}, [ir.TensorType(HALF, (1, 32))])
+    assert hardware.work(linear).weights == 32 * 64 * 2
+    data = b.constant(np.zeros((32, 64), np.int8), "mil")
+    scale = b.constant(np.ones((32, 1), np.float16), "mil")
+    packed = b.op("mil.constexpr_blockwise_shift_scale", [data, scale], {}, [ir.TensorType(HALF, (32, 64))]).result
+    smaller = b.op("mil.linear", [f.inputs[0], packed], {}, [ir.TensorType(HALF, (1, 32))])
+    assert hardware.work(smaller).weights == 32 * 64 + 32 * 2
+    assert hardware.work(smaller).macs == hardware.work(linear).macs == 32 * 64
+
+
+def test_arithmetic_with_a_constant_moves_one_tensor() -> None:
+    scaled = op("%x: tensor<2x8xf16>, %s: tensor<f16>| %r = mil.mul(%x, %s) : tensor<2x8xf16>")
+    both = op("%x: tensor<2x8xf16>, %y: tensor<2x8xf16>| %r = mil.mul(%x, %y) : tensor<2x8xf16>")
+    assert hardware.work(scaled).kind == "copy"
+    assert hardware.work(both).kind == "binary"
+
+
+def test_more_work_never_costs_less_and_chips_scale() -> None:
+    small = op("%x: tensor<64x64xf16>, %y: tensor<64x64xf16>| %r = mil.matmul(%x, %y) : tensor<64x64xf16>")
+    large = op("%x: tensor<64x256xf16>, %y: tensor<256x64xf16>| %r = mil.matmul(%x, %y) : tensor<64x64xf16>")
+    m1, m3 = hardware.chip("M1"), hardware.chip("M3")
+    for unit in hardware.UNITS:
+        assert hardware.cost(small, unit, m1).ms < hardware.cost(large, unit, m1).ms
+        assert hardware.cost(large, unit, m3).ms < hardware.cost(large, unit, m1).ms
+        # the same work takes the same energy on both
+        assert hardware.cost(large, unit, m3).mj == pytest.approx(hardware.cost(large, unit, m1).mj)
+
+
+def test_memory_on_the_ane_is_padded_to_64_bytes() -> None:
+    column = op("%x: tensor<1x8x4x1xf16>| %r = mil.relu(%x) : tensor<1x8x4x1xf16>")
+    chip = hardware.chip("M1")
+    assert hardware.cost(column, "cpu", chip).memory == 2 * 32 * 2
+    assert hardware.cost(column, "ane", chip).memory == 2 * 32 * 64
