@@ -82,8 +82,12 @@ def run_mil(
     return [session.run(one) for one in inputs]
 
 
-def _session(module: Module, library: Library) -> Session:
-    from compiler import evaluate
+def give_meaning(module: Module, library: Library) -> None:
+    """Makes onnx.* operators of mil.* ones, in place; operators that have no meaning in ONNX stay.
+
+    Raises:
+        EvaluationError: onnxruntime cannot compute what shapes depend on.
+    """
     from passes import fold
 
     library.rewrite(module, "meaning")
@@ -91,6 +95,12 @@ def _session(module: Module, library: Library) -> Session:
         if not any(op.defn.dialect == "mil" for op in module.walk()) or not fold.run(module):
             break
         library.rewrite(module, "meaning")
+
+
+def _session(module: Module, library: Library) -> Session:
+    from compiler import evaluate
+
+    give_meaning(module, library)
     return evaluate.Session(module)
 
 
