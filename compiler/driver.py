@@ -101,6 +101,7 @@ def compile_model(
     with Output(output if output is not None else f"{Path(name).stem}.mlpackage") as out:
         module = import_model(model, options, library, report)
         tries = _inputs(module, options)
+        _know_the_model(module, report)
         optimize(module, library, report)
         lower(module, library, report)
         final = _emit_and_prove(model, module, tries, out.draft, library, options, report)
@@ -145,6 +146,17 @@ def import_model(model: str | Path | onnx.ModelProto, options: Options, library:
     return module
 
 
+def _know_the_model(module: Module, report: Report) -> None:
+    """Notes what the model's own arithmetic means for the proof; see :mod:`compiler.noise`."""
+    from compiler import noise
+
+    if report.target.precision == "fp32":
+        report.rounds_activations = noise.rounds_activations(module)
+        if noise.computes_in_half(module):
+            report.limit = noise.FLOAT_MODEL
+            report.note(f"the model itself computes in half precision: the proof's limit is {report.limit:.0e}")
+
+
 def optimize(module: Module, library: Library, report: Report) -> None:
     """Stages canonicalize and fuse: fewer, larger onnx.* operators."""
     from passes import cse, dce, fold
@@ -168,7 +180,7 @@ def lower(module: Module, library: Library, report: Report) -> None:
     Raises:
         UnsupportedError: an operator has no lowering; the message names its node.
     """
-    from passes import cse, dce, narrow
+    from passes import cse, dce, narrow, widen
     from rules import limits
 
     target = report.target
@@ -186,6 +198,8 @@ def lower(module: Module, library: Library, report: Report) -> None:
                     f"a rule for it in a file given with --rules; planish rules explain says why none fits {op.name}",
                 )
         narrow.run(module)
+        if target.precision == "fp32":
+            widen.inside(module)
         cse.run(module)
         stage.what = f"{target.os.replace('ios', 'iOS ')}, {target.precision}"
         stage.result = f"{number_of_ops(module)} mil ops"
@@ -256,6 +270,9 @@ def _emit_and_prove(
         if not tries:
             return final
         _prove(draft, lowered.main.output_names, tries, expected, library, report)
+        if not report.verify.passed and target.precision == "fp32":
+            _measure_own_noise(model, tries, expected, report)
+            _prove(draft, lowered.main.output_names, tries, expected, library, report)
         if report.verify.passed:
             return final
         trial = Trial(lowered, [list(t.values()) for t in tries], expected, library, target.os)
@@ -295,6 +312,24 @@ def _expected(
         return [reference.run(t) for t in tries]
 
 
+def _measure_own_noise(
+    model: str | Path | onnx.ModelProto,
+    tries: Sequence[Mapping[str, Array]],
+    expected: Sequence[Sequence[Array]],
+    report: Report,
+) -> None:
+    """Sets the limit of a proof at fp32 to twice what the model moves by itself, within bounds."""
+    from compiler import noise
+
+    with report.stage("reference") as stage:
+        stage.quiet = True
+        moved = noise.own_noise(model, tries, expected)
+    limit = min(2 * moved, noise.ROUNDING_MODEL if report.rounds_activations else noise.FLOAT_MODEL)
+    if limit > report.verify.limit:
+        report.limit = limit
+        report.note(f"the limit is {limit:.1e}: onnxruntime's own answers differ by {moved:.1e}, see docs/proof.md")
+
+
 def _write(module: Module, draft: Path, library: Library, report: Report) -> None:
     from importlib.metadata import version
 
@@ -328,7 +363,7 @@ def _prove(
     with report.stage("prove") as stage:
         package = read_package(draft)
         ours = run_mil(package, [list(t.values()) for t in tries], library)
-        report.verify = judge(names, ours, expected, report.accuracy)
+        report.verify = judge(names, ours, expected, report.accuracy, report.limit)
         for note in report.verify.notes:
             report.note(note)
         worst = report.verify.worst

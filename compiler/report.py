@@ -48,7 +48,9 @@ class Report:
     """One compile.
 
     Attributes:
-        accuracy: the precision whose limits the proof applies: the target's, or fp16 where the model itself uses it.
+        accuracy: the precision whose limits the proof applies: the target's.
+        limit: the greatest relative error that the proof lets pass, where it is not the precision's.
+        rounds_activations: whether the model itself rounds what it computes to integers of a few bits.
         seconds: wall-clock time by stage, in order.
         nodes: operators of the model as it came.
         ops: operators of the package by type, constants left out.
@@ -71,6 +73,8 @@ class Report:
     kept: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     bytes: dict[str, int] = field(default_factory=dict)
+    limit: float | None = None
+    rounds_activations: bool = False
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:

@@ -10,6 +10,10 @@ _TEXT = "Core ML computes with numbers, not with text"
 
 #: By operator, where it is the operator itself that Core ML cannot do.
 REASONS: dict[str, str] = {
+    "msft.DynamicQuantizeLSTM": (
+        "Core ML's LSTM computes with floats where this one rounds its input and state to 8 bits at every step, which "
+        "is further off than fp32 allows; --precision fp16 takes it, if its weights are constants"
+    ),
     "onnx.Det": "Core ML has no determinants",
     "onnx.Unique": "how many different elements there are is only known at run time, and Core ML cannot sort them out",
     "onnx.BitCast": "Core ML cannot look at the bits of a number as another type",
