@@ -64,15 +64,15 @@ class Session:
         self._types: dict[str, ir.Type] = {a.name: a.type for a in function.inputs}
         self._outputs = export.output_names
         leaving = [v.type for v in (*function.outputs, *extra)]
-        self._exotic = any(map(_is_exotic, [*self._types.values(), *leaving]))
+        self._exotic = any(map(is_exotic, [*self._types.values(), *leaving]))
         options = ort.SessionOptions()
         level = ort.GraphOptimizationLevel
         options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
         options.log_severity_level = 4
         if threads is not None:
             options.intra_op_num_threads = threads
-        self._weights = {n: _to_ort(a) for n, a in export.large.items()}
-        self._borrowed = {n: _to_ort(a) for n, a in export.huge.items()}
+        self._weights = {n: to_ort(a) for n, a in export.large.items()}
+        self._borrowed = {n: to_ort(a) for n, a in export.huge.items()}
         if self._weights:
             options.add_external_initializers(list(self._weights), list(self._weights.values()))
         try:
@@ -111,8 +111,8 @@ class Session:
         try:
             if not self._exotic:
                 return list(self._session.run(self._outputs, feeds | self._borrowed))
-            values = {n: _to_ort(a) for n, a in feeds.items()} | self._borrowed
-            return [_from_ort(v) for v in self._session.run_with_ort_values(self._outputs, values)]
+            values = {n: to_ort(a) for n, a in feeds.items()} | self._borrowed
+            return [from_ort(v) for v in self._session.run_with_ort_values(self._outputs, values)]
         except Exception as e:  # see above
             raise self._error(e, "run") from None
 
@@ -126,8 +126,7 @@ class Session:
         what = "the model"
         if op is not None:
             what = f"{op.name} of node '{op.loc.nodes[0]}'" if op.loc.nodes else op.name
-        reason = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text.splitlines()[0] if text else "")
-        return EvaluationError(f"onnxruntime cannot {verb} {what}: {reason}", op)
+        return EvaluationError(f"onnxruntime cannot {verb} {what}: {reason_of(error)}", op)
 
 
 def run(
@@ -156,12 +155,18 @@ def run(
     return dict(zip(function.output_names, results[:own])) if outputs is None else dict(zip(outputs, results[own:]))
 
 
-def _is_exotic(type_: ir.Type) -> bool:
+def reason_of(error: Exception) -> str:
+    """The first line of what onnxruntime says, without its number."""
+    text = str(error).strip()
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text.splitlines()[0] if text else "")
+
+
+def is_exotic(type_: ir.Type) -> bool:
     """Whether NumPy itself lacks the element type, so that onnxruntime takes and gives it as raw memory only."""
     return isinstance(type_, ir.TensorType) and type_.dtype.numpy.isbuiltin != 1
 
 
-def _to_ort(array: Array) -> Any:
+def to_ort(array: Array) -> Any:
     """An OrtValue that borrows the array's memory, or a copy where onnxruntime could not read it in place."""
     import onnxruntime as ort
 
@@ -172,7 +177,7 @@ def _to_ort(array: Array) -> Any:
     return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, onnx_proto.ENUM[ir.from_numpy(array.dtype)])
 
 
-def _from_ort(value: Any) -> Array:
+def from_ort(value: Any) -> Array:
     dtype = onnx_proto.element_type(value.element_type())
     if dtype.numpy.isbuiltin == 1:
         array: Array = value.numpy()

@@ -70,7 +70,7 @@ class LeafSampler(AttributeSampler):
         low, high = (like.low, like.high) if like is not None else (None, None)
         if like is not None and like.contents is not None and self.careful:
             numbers = True
-        if numbers and (self.careful or len(dims) < 2) and rng.random() < 0.9:
+        if numbers and (self.careful or (len(dims) < 2 and rng.random() < 0.9)):
             array = self.numbers(dims, to, like, names, shapes)
         if array is None:
             array = draw.contents(rng, TensorType(to, dims), low, high, self.wild)

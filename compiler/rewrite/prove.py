@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from typing import Any
 
+from compiler.evaluate_apart import limit_memory
 from compiler.ir import Module
 from compiler.rewrite.library import Library
 from compiler.rewrite.prove_check import MEANING, Checker, Verdict
@@ -214,6 +215,7 @@ class Prover:
                 yield proof
 
     def _child(self, sender: Any, rule: Rule, count: int, seed: int) -> None:
+        limit_memory()
         try:
             sender.send(self.prove(rule, count, seed))
         except Exception:  # said again in the process that waits

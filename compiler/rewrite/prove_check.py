@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from compiler.errors import PlanishError
+from compiler.evaluate_apart import CrashError, run
 from compiler.ir import (
     Function,
     InferenceError,
@@ -30,9 +31,6 @@ from compiler.rewrite.library import Library, Stage
 from compiler.rewrite.prove_compare import difference
 from compiler.rewrite.recipe import Realized, Recipe, realize
 from compiler.rewrite.syntax import Rule
-
-if TYPE_CHECKING:
-    from compiler.evaluate import Session
 
 Array = np.ndarray[Any, Any]
 Kind = Literal["proved", "wrong", "invalid", "unfired", "void", "unsupported"]
@@ -126,7 +124,7 @@ class Checker:
             if isinstance(r.type, TensorType) and r.type.dtype.is_float and r not in function.outputs and r.use_count
         ]
         try:
-            results = session(function, inner).run(recipe.feeds)
+            results = run(function, recipe.feeds, inner)
         except PlanishError as e:
             return Verdict("invalid", str(e))
         own = len(function.output_names)
@@ -152,7 +150,7 @@ class Checker:
                     return verdict
             right = self.given_meaning(after).main
             feeds = {a.name: _as(recipe.feeds[a.name], a.type) for a in right.inputs}
-            results = session(right).run(feeds)
+            results = run(right, feeds)
             contract = self.rule.numeric
             for i, (o, r) in enumerate(zip(outputs, results)):
                 if self.narrowed(o, r):
@@ -162,6 +160,8 @@ class Checker:
                         continue
                     outputs = [*outputs[:i], o.astype(r.dtype), *outputs[i + 1 :]]
                     contract = contract if contract.contract == "approximate" else s.Numeric("rounding")
+        except CrashError as e:
+            return Verdict("wrong", f"the rewritten graph cannot be run: {e}")
         except (PlanishError, InferenceError) as e:
             text = str(e).splitlines()[0]
             is_open = any(leaf.names is not None for leaf in recipe.leaves.values())
@@ -274,17 +274,6 @@ def _has_shape(array: Any, type_: TensorType) -> bool:
 def _as(array: Array, type_: Any) -> Array:
     """An input in the element type that the function has for it."""
     return array if array.dtype == type_.dtype.numpy else array.astype(type_.dtype.numpy)
-
-
-def session(function: Function, extra: Sequence[Any] = ()) -> Session:
-    """A function in onnxruntime, every operator computed as it stands.
-
-    Raises:
-        EvaluationError, UnsupportedError: it cannot be loaded.
-    """
-    from compiler.evaluate import Session
-
-    return Session(function, list(extra), threads=1)
 
 
 def _is_foreign(module: Module) -> bool:

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from compiler.errors import PlanishError
+from compiler.evaluate_apart import CrashError, run
 from compiler.ir import InferenceError, Op, TensorType, clone_module
 from compiler.rewrite import syntax as s
 from compiler.rewrite.diagnostics import RewriteError
 from compiler.rewrite.driver import rewrite
-from compiler.rewrite.prove_check import Checker, Verdict, _magnitude, session
+from compiler.rewrite.prove_check import Checker, Verdict, _magnitude
 from compiler.rewrite.prove_compare import difference
 from compiler.rewrite.recipe import Recipe, realize
 
@@ -47,9 +48,11 @@ class MeaningChecker(Checker):
             if not rewrite(after, self.stage, recipe.target).fires:
                 return Verdict("unfired")
             function = self.given_meaning(after).main
-            results = session(function).run(recipe.feeds)
+            results = run(function, recipe.feeds)
         except RewriteError as e:
             return Verdict("wrong", str(e).splitlines()[0])
+        except CrashError as e:
+            return Verdict("wrong", f"the meaning cannot be run: {e}")
         except (PlanishError, InferenceError) as e:
             text = str(e).splitlines()[0]
             # Not a proof that it is wrong: coremltools takes much that Core ML does not.
@@ -89,7 +92,7 @@ class MeaningChecker(Checker):
         after = self.given_meaning(clone_module(realize(recipe).module))
         try:
             rewrite(after, self.library.stage(_LOWER), recipe.target)
-            again = session(self.given_meaning(after).main).run(recipe.feeds)
+            again = run(self.given_meaning(after).main, recipe.feeds)
         except (PlanishError, InferenceError) as e:
             return Verdict("unsupported", f"no way back: {str(e).splitlines()[0]}")
         found = difference(results, again, _ROUNDING, scale, True)
