@@ -31,6 +31,7 @@ def compile(
     *,
     os: str = "ios17",
     precision: Precision | None = None,
+    chip: str = "A17",
     shapes: Mapping[str, Sequence[Size]] | None = None,
     rules: Sequence[str | Path] = (),
     disable_rules: Sequence[str] = (),
@@ -45,6 +46,7 @@ def compile(
         output: where the package goes; the model's name with ``.mlpackage`` in the current folder when None.
         os: the oldest release it must run on: ``ios16``, ``ios17``, ``ios18`` or ``ios26`` and their macOS twins.
         precision: ``fp16`` or ``fp32``; None for fp16 on ane and gpu, fp32 on cpu and metal.
+        chip: A12 to A18 or M1 to M5: the chip that placement is predicted and time estimated for.
         shapes: shapes of inputs by name; needed for inputs with open dimensions other than the batch.
         rules: files of rules besides the library's own.
         disable_rules: names of rules that must not fire.
@@ -63,7 +65,7 @@ def compile(
     from compiler.target import Target
 
     options = Options(
-        Target.of(target, os, precision),
+        Target.of(target, os, precision, chip),
         {name: tuple(shape) for name, shape in (shapes or {}).items()},
         rules,
         disable_rules,

@@ -23,6 +23,9 @@ def compile_command(
     precision: Annotated[
         str | None, typer.Option(help="fp16 or fp32.", show_default="fp16 on ane and gpu, fp32 on cpu")
     ] = None,
+    chip: Annotated[
+        str, typer.Option(help="A12 to A18, M1 to M5: the chip to predict placement and time for.")
+    ] = "A17",
     shape: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=1,3,224,224", help="An input's shape; 1..8 is a range, 1|4|8 a choice of sizes."),
@@ -46,7 +49,7 @@ def compile_command(
 
     start = perf_counter()
     options = Options(
-        Target.of(target, os, precision),
+        Target.of(target, os, precision, chip),
         dict(shapes.parse(s) for s in shape or ()),
         rules or (),
         disable_rule or (),
@@ -70,11 +73,13 @@ def compile_command(
 
 
 def _summary(done: Compilation, lines: Lines, seconds: float) -> None:
-    """The last lines: where it runs, what stayed in f32, how long it took."""
+    """The last lines: where it is predicted to run and why not elsewhere, what stayed in f32, how long it took."""
+    from compiler import placement
+
     report = done.report
-    total = sum(report.ops.values())
-    stays = f"{total - len(report.kept)} of {total} ops" if report.kept else f"all {total} ops"
-    lines.end("predict", f"{report.target.title} {stays}", "")
+    lines.end("predict", placement.sentence(report.placement), "")
+    for line in placement.reasons(report.placement)[:4]:
+        lines.end("", line, "")
     for kept in report.kept[:5]:
         at = f" at node '{kept['node']}'" if kept["node"] else ""
         lines.end("", f"{kept['op']}{at} computes in fp32: {kept['reason']}", "")

@@ -375,18 +375,14 @@ def _prove(
 
 
 def _describe(module: Module, kept: Mapping[Op, str], report: Report) -> None:
-    """What the package holds, and what runs where as far as precision decides it."""
+    """What the package holds, and what is predicted to run where."""
+    from compiler import placement
+
     report.ops = count_ops(module)
     report.kept = [
         {"op": op.name, "node": op.loc.nodes[0] if op.loc.nodes else "", "reason": why} for op, why in kept.items()
     ]
-    total = sum(report.ops.values())
-    unit = report.target.unit
-    # The Neural Engine computes in half precision only: what stays in f32 runs elsewhere.
-    fallback = len(kept) if unit == "ane" and report.target.precision == "fp16" else total if unit == "ane" else 0
-    report.placement = {"predicted": True, "unit": unit, unit: total - fallback}
-    if unit == "ane":
-        report.placement["cpu"] = fallback
+    report.placement = placement.describe(placement.predict(module, report.target))
 
 
 def _failure(

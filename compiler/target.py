@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from compiler import hardware
 from compiler.errors import UserError
-from compiler.ir import lookup, suggest
+from compiler.hardware import DEFAULT_CHIP
+from compiler.ir import Op, lookup, suggest
 
 Unit = Literal["ane", "gpu", "cpu", "metal"]
 Precision = Literal["fp16", "fp32"]
@@ -37,14 +39,16 @@ class Target:
         unit: ``ane``, ``gpu``, ``cpu`` or ``metal``.
         os: a key of :data:`RELEASES`.
         precision: ``fp16`` or ``fp32``: the element type that floats are computed in.
+        chip: for which chip placement is predicted and time estimated; a package runs on all of them.
     """
 
     unit: Unit = "cpu"
     os: str = DEFAULT_OS
     precision: Precision = "fp32"
+    chip: str = DEFAULT_CHIP
 
     @staticmethod
-    def of(unit: str, os: str = DEFAULT_OS, precision: str | None = None) -> Target:
+    def of(unit: str, os: str = DEFAULT_OS, precision: str | None = None, chip: str = DEFAULT_CHIP) -> Target:
         """The target with the default precision of its unit: fp16 on ane and gpu, fp32 on cpu and metal.
 
         Raises:
@@ -55,7 +59,8 @@ class Target:
         if precision is None:
             precision = "fp16" if unit in ("ane", "gpu") else "fp32"
         precision = known("precision", precision, PRECISIONS)
-        return Target(unit, os, precision)  # type: ignore[arg-type]  # known() has checked the names
+        name = hardware.chip(chip).name
+        return Target(unit, os, precision, name)  # type: ignore[arg-type]  # known() has checked the names
 
     @property
     def ios(self) -> int:
@@ -65,6 +70,14 @@ class Target:
     @property
     def title(self) -> str:
         return UNIT_TITLES[self.unit]
+
+    def milliseconds(self, op: Op) -> float:
+        """The estimated time of an operator on the target's unit and chip, without the start of a call.
+
+        Generated kernels run on the GPU.
+        """
+        unit = "gpu" if self.unit == "metal" else self.unit
+        return hardware.cost(op, unit, hardware.chip(self.chip)).ms
 
     def supports(self, op: str) -> bool:
         """Whether the release has the operator with this qualified name, by the ``since`` of its definition.

@@ -20,6 +20,7 @@ from compiler.hardware import Chip, Refusal, cost, refusal, transfer_ms, weights
 from compiler.hardware.cost import is_free_after
 from compiler.hardware.work import size
 from compiler.ir import Module, Op, TensorType, Value
+from passes.place_bounds import Flow, all_or_none, stretches
 
 #: Units that a target may use, the one it asks for first. Core ML left what the ANE refuses to the CPU, though the GPU
 #: was estimated faster (source H), so a program for the ANE is placed on these two.
@@ -149,9 +150,9 @@ class _Problem:
         if len(self.units) == 1:
             return dict.fromkeys(self.ops, self.units[0])
         first = {op: next(u for u in (HOST, *self.units) if u in self.units) for op in self.ops}
-        if len(self.units) == 2:
-            other = next(u for u in self.units if u != first[self.ops[0]]) if self.ops else HOST
-            return self._expand(first, other)
+        if len(self.units) == 2 and HOST in self.units:
+            other = next(u for u in self.units if u != HOST)
+            return self._bounded(other) or self._expand(first, other)
         best, now = self.energy(first), first
         for _ in range(8):  # it settles in two or three rounds
             for unit in self.units:
@@ -162,6 +163,24 @@ class _Problem:
             else:
                 break
         return now
+
+    def _bounded(self, unit: str) -> dict[Op, str] | None:
+        """The cheapest labelling with the host's unit and ``unit`` where bounds alone prove it, else None."""
+        free = {op: self._ms(HOST, op) - self._ms(unit, op) for op in self.ops if self.takes(unit, op)}
+        flows: list[Flow[Op]] = []
+        for value, home, users in self._flows():
+            near = tuple(dict.fromkeys(u for u in users if u is not None and u in free))
+            fixed = any(e is None or e not in free for e in (home, *users))
+            if near or (home in free and fixed):
+                flows.append(Flow(home if home in free else None, near, fixed, self._transfer(value)))
+        labels = dict.fromkeys(self.ops, HOST)
+        for ops, values in stretches(list(free), flows):
+            moved = all_or_none(ops, values, free)
+            if moved is None:
+                return None
+            if moved:
+                labels.update(dict.fromkeys(ops, unit))
+        return labels
 
     def energy(self, unit: Mapping[Op, str]) -> float:
         """What a labelling costs: operators and transfers."""

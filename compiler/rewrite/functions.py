@@ -497,3 +497,12 @@ DTYPE_CLASSES: dict[str, Callable[[DType], bool]] = {
     "number": lambda d: d.is_float or d.is_integer,
     "any": lambda d: True,
 }
+
+
+@_register(2, values=True)
+def milliseconds(x: Value, target: Any) -> float:
+    """The estimated time of the operator that makes `x` on the target: `milliseconds(x, target)`."""
+    estimate = getattr(target, "milliseconds", None)
+    if x.op is None or estimate is None:
+        raise Decline("nothing to estimate")
+    return float(estimate(x.op))

@@ -46,6 +46,21 @@ def test_two_units_are_placed_at_least_cost(seed: int) -> None:
     assert problem.energy(found) == pytest.approx(best)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_what_bounds_prove_is_what_the_cut_finds(seed: int) -> None:
+    module = random_net(seed, 12)
+    problem = place._Problem(module, ("ane", "cpu"), CHIP, 17)
+    proven = problem._bounded("ane")
+    cut = problem._expand(dict.fromkeys(problem.ops, "cpu"), "ane")
+    if proven is not None:
+        assert problem.energy(proven) == pytest.approx(problem.energy(cut))
+
+
+def test_bounds_prove_plain_programs() -> None:
+    for module in (chain("conv", "relu", size=2), chain("conv", "relu", count=10)):
+        assert place._Problem(module, ("ane", "cpu"), CHIP, 17)._bounded("ane") is not None
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_three_units_are_placed_near_least_cost(seed: int) -> None:
     module = random_net(seed, 6)
