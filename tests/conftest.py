@@ -10,6 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
+# Every compile of the tests, also in processes of its own, verifies the IR behind each pass and each rewrite.
+os.environ.setdefault("PLANISH_VERIFY_IR", "1")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the expected part of golden files")

@@ -279,13 +279,13 @@ def test_a_rule_that_is_wrong_fails_the_proof_and_is_named(compile_: Run, tmp_pa
 
 
 def test_interruption_leaves_nothing(compile_: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from compiler import driver
+    from compiler import emit
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     model = save(conv_net(), tmp_path / "net.onnx")
-    monkeypatch.setattr(driver, "_prove", interrupt)
+    monkeypatch.setattr(emit, "_prove", interrupt)
     code, _, err = compile_(model)
     assert code == 130
     assert "interrupted" in err

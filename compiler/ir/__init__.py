@@ -50,7 +50,7 @@ from compiler.ir.types import (
     shape_meet,
     type_meet,
 )
-from compiler.ir.verifier import VerifyError, verify, verify_ops
+from compiler.ir.verifier import VerifyError, checking, verify, verify_ops
 
 if _TYPE_CHECKING:
     from compiler.ir.parser import ParseError, parse_attributes, parse_module, parse_type

@@ -5,6 +5,7 @@ A violation is a mistake of whoever made the IR, a front end, rule or pass, and 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -61,20 +62,31 @@ def verify(what: Module | Function | Op, scope: str | None = None, untyped: froz
         raise VerifyError(f"after {scope}: {e}", e.op) from None
 
 
-def verify_ops(ops: Iterable[Op]) -> None:
+def verify_ops(ops: Iterable[Op], scope: str | None = None, untyped: frozenset[str] = frozenset()) -> None:
     """Checks these operators and the users of their results, without what their regions hold.
 
-    Costs in proportion to them: for what a rewrite has just made.
+    Costs in proportion to them: for what a rewrite has just made. ``scope`` and ``untyped`` are as in :func:`verify`.
 
     Raises:
         VerifyError: naming the operator and its location.
     """
     seen: set[Op] = set()
-    for op in ops:
-        for each in (op, *(user for r in op.results for user in r.users)):
-            if each not in seen:
-                seen.add(each)
-                _check_op(each)
+    try:
+        for op in ops:
+            for each in (op, *(user for r in op.results for user in r.users)):
+                if each not in seen:
+                    seen.add(each)
+                    _check_op(each, each.defn.dialect not in untyped)
+    except VerifyError as e:
+        if scope is None:
+            raise
+        raise VerifyError(f"after {scope}: {e}", e.op) from None
+
+
+def checking() -> bool:
+    """Whether a compile verifies the IR behind every pass and every rewrite: where the environment sets
+    ``PLANISH_VERIFY_IR``, as the tests do."""
+    return os.environ.get("PLANISH_VERIFY_IR", "") not in ("", "0")
 
 
 class _Checker:

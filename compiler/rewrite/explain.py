@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from compiler.ir import Block, Function, Module, Op, Value
-from compiler.rewrite.driver import NO_TARGET, Report, RuleStats, rewrite
+from compiler.rewrite.driver import NO_TARGET, OnFire, Report, RuleStats, rewrite
 from compiler.rewrite.library import Library
 from compiler.rewrite.syntax import Pos
 
@@ -82,7 +82,11 @@ class Watch(Library):
             return super().rewrite(scope, stage, target, **options)
         self.found.ran = True
 
+        further: OnFire | None = options.pop("on_fire", None)
+
         def fired(rule: str, gone: Sequence[Op], made: Sequence[Op]) -> None:
+            if further is not None:
+                further(rule, gone, made)
             if rule == self.watched.name:
                 nodes = tuple(dict.fromkeys(n for op in (*gone, *made) for n in op.loc.nodes))
                 if self.node is None or self.node in nodes:

@@ -1,0 +1,183 @@
+"""Stages write and prove: the package on disk, read back and compared with the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compiler.ir import Module, Op
+from compiler.options import Options
+from compiler.proof import Reference, judge, read_package, run_mil
+from compiler.report import Report, count_ops, error_text, megabytes, size_on_disk
+from compiler.shapes import is_flexible, sizes_to_try
+from compiler.stages import check
+
+if TYPE_CHECKING:
+    import onnx
+
+    from compiler.rewrite import Library
+
+Array = np.ndarray[Any, Any]
+
+#: How many sets of inputs a proof makes up.
+SETS = {"full": 2, "fast": 1, "off": 0}
+
+#: How often operators may be moved to f32 and the package written anew before giving up.
+ROUNDS = 6
+
+
+def emit_and_prove(
+    model: str | Path | onnx.ModelProto,
+    lowered: Module,
+    tries: Sequence[Mapping[str, Array]],
+    draft: Path,
+    library: Library,
+    options: Options,
+    report: Report,
+) -> Module:
+    """Stages write and prove: the package at ``draft``, proven as far as ``options`` ask.
+
+    Where half precision is to blame for a failed proof, the operators that lose too much move to f32 and the package is
+    written anew.
+    """
+    from compiler.blame import failure
+    from compiler.precision import Trial, culprits, halved
+
+    target = options.target
+    expected = _expected(model, tries, report)
+    keep: dict[Op, str] = {}
+    for _ in range(ROUNDS):
+        final, kept = halved(lowered, target.os, keep) if target.precision == "fp16" else (lowered, {})
+        check(final, "pass half")
+        write(final, draft, library, report)
+        _describe(final, kept, report)
+        if not tries:
+            return final
+        _prove(draft, lowered.main.output_names, tries, expected, library, report)
+        if not report.verify.passed and target.precision == "fp32":
+            _measure_own_noise(model, tries, expected, report)
+            _prove(draft, lowered.main.output_names, tries, expected, library, report)
+        if report.verify.passed:
+            return final
+        trial = Trial(lowered, [list(t.values()) for t in tries], expected, library, target.os)
+        with report.stage("locate") as stage:
+            stage.quiet = True
+            more = culprits(trial, keep) if target.precision == "fp16" and trial.judge_full().passed else {}
+        if not more:
+            break
+        keep.update(more)
+        report.note(f"moved {len(more)} operators to f32: {next(iter(more.values()))}")
+    raise failure(model, trial, tries, options, report)
+
+
+def know_the_model(module: Module, report: Report) -> None:
+    """Notes what the model's own arithmetic means for the proof; see :mod:`compiler.noise`."""
+    from compiler import noise
+
+    if report.target.precision == "fp32":
+        report.rounds_activations = noise.rounds_activations(module)
+        if noise.computes_in_half(module):
+            report.limit = noise.FLOAT_MODEL
+            report.note(f"the model itself computes in half precision: the proof's limit is {report.limit:.0e}")
+
+
+def proof_inputs(module: Module, options: Options) -> list[dict[str, Array]]:
+    """The sets of inputs to prove on, in the order of the module's inputs."""
+    from compiler import samples
+
+    if options.verify == "off":
+        return []
+    if options.inputs is None:
+        # Both bounds of flexible shapes are tried, and with "full" a size between.
+        count = SETS[options.verify] + is_flexible(module)
+        return samples.generate(module.main, count, lambda i: sizes_to_try(module, i))
+    names = [a.name for a in module.main.inputs]
+    given = options.inputs if isinstance(options.inputs, Mapping) else samples.from_npz(options.inputs, names)
+    return [samples.fitted(given, module.main)]
+
+
+def _expected(
+    model: str | Path | onnx.ModelProto, tries: Sequence[Mapping[str, Array]], report: Report
+) -> list[list[Array]]:
+    if not tries:
+        return []
+    with report.stage("reference") as stage:
+        stage.quiet = True
+        reference = Reference(model)
+        return [reference.run(t) for t in tries]
+
+
+def _measure_own_noise(
+    model: str | Path | onnx.ModelProto,
+    tries: Sequence[Mapping[str, Array]],
+    expected: Sequence[Sequence[Array]],
+    report: Report,
+) -> None:
+    """Sets the limit of a proof at fp32 to twice what the model moves by itself, within bounds."""
+    from compiler import noise
+
+    with report.stage("reference") as stage:
+        stage.quiet = True
+        moved = noise.own_noise(model, tries, expected)
+    limit = min(2 * moved, noise.ROUNDING_MODEL if report.rounds_activations else noise.FLOAT_MODEL)
+    if limit > report.verify.limit:
+        report.limit = limit
+        report.note(f"the limit is {limit:.1e}: onnxruntime's own answers differ by {moved:.1e}, see docs/proof.md")
+
+
+def write(module: Module, draft: Path, library: Library, report: Report) -> None:
+    from importlib.metadata import version
+
+    from codegen import mil
+
+    origin = {
+        "planish.version": version("planish"),
+        "planish.source": Path(report.model).name,
+        "planish.source.sha256": module.attributes["sha256"],
+        "planish.rules.sha256": library.hash,
+    }
+    with report.stage("write") as stage:
+        mil.write(module, draft, os=report.target.os, metadata=mil.Metadata(user=origin))
+        report.bytes["package"] = size_on_disk(draft)
+        stage.what, stage.result = draft.name, megabytes(report.bytes["package"])
+
+
+def _prove(
+    draft: Path,
+    names: Sequence[str],
+    tries: Sequence[Mapping[str, Array]],
+    expected: Sequence[Sequence[Array]],
+    library: Library,
+    report: Report,
+) -> None:
+    """Reads the package back and compares what it computes with what the model computes.
+
+    Args:
+        names: what the model calls its outputs; a package may have to call them otherwise.
+    """
+    with report.stage("prove") as stage:
+        package = read_package(draft)
+        ours = run_mil(package, [list(t.values()) for t in tries], library)
+        report.verify = judge(names, ours, expected, report.accuracy, report.limit)
+        for note in report.verify.notes:
+            report.note(note)
+        worst = report.verify.worst
+        if worst is None or not report.verify.passed:
+            stage.quiet = True
+        else:
+            stage.what = f"{worst[0]}   {error_text(worst[1], report.verify.limit)}"
+            stage.result = "proven" if len(names) == 1 else f"worst of {len(names)} outputs"
+
+
+def _describe(module: Module, kept: Mapping[Op, str], report: Report) -> None:
+    """What the package holds, and what is predicted to run where."""
+    from compiler import placement
+
+    report.ops = count_ops(module)
+    report.kept = [
+        {"op": op.name, "node": op.loc.nodes[0] if op.loc.nodes else "", "reason": why} for op, why in kept.items()
+    ]
+    report.placement = placement.describe(placement.predict(module, report.target))
