@@ -20,7 +20,7 @@ from compiler.hardware import Chip, Refusal, cost, refusal, transfer_ms, weights
 from compiler.hardware.cost import is_free_after
 from compiler.hardware.work import size
 from compiler.ir import Module, Op, TensorType, Value
-from passes.place_bounds import Flow, all_or_none, stretches
+from passes.place_bounds import Flow, settle, stretches
 
 #: Units that a target may use, the one it asks for first. Core ML left what the ANE refuses to the CPU, though the GPU
 #: was estimated faster (source H), so a program for the ANE is placed on these two.
@@ -131,8 +131,9 @@ class _Problem:
         self.units = tuple(units)
         self.chip = chip
         self.ops = [op for op in block.ops if computes(op)]
+        self.known = set(self.ops)
         self.terminator = block.terminator
-        self.inputs: list[Value] = list(block.arguments)
+        self.inputs: dict[Value, None] = dict.fromkeys(block.arguments)
         self.refused: dict[Op, Refusal] = {}
         if "ane" in units:
             for op in self.ops:
@@ -151,12 +152,11 @@ class _Problem:
             return dict.fromkeys(self.ops, self.units[0])
         first = {op: next(u for u in (HOST, *self.units) if u in self.units) for op in self.ops}
         if len(self.units) == 2 and HOST in self.units:
-            other = next(u for u in self.units if u != HOST)
-            return self._bounded(other) or self._expand(first, other)
+            return self._two(next(u for u in self.units if u != HOST))
         best, now = self.energy(first), first
         for _ in range(8):  # it settles in two or three rounds
             for unit in self.units:
-                tried = self._expand(now, unit)
+                tried = self._cut(self.ops, now, unit)
                 if self.energy(tried) < best - 1e-12:
                     best, now = self.energy(tried), tried
                     break
@@ -164,22 +164,24 @@ class _Problem:
                 break
         return now
 
-    def _bounded(self, unit: str) -> dict[Op, str] | None:
-        """The cheapest labelling with the host's unit and ``unit`` where bounds alone prove it, else None."""
-        free = {op: self._ms(HOST, op) - self._ms(unit, op) for op in self.ops if self.takes(unit, op)}
+    def _two(self, unit: str) -> dict[Op, str]:
+        """The cheapest labelling with the host's unit and ``unit``: bounds first, a cut for what they leave open."""
+        gain = {op: self._ms(HOST, op) - self._ms(unit, op) for op in self.ops if self.takes(unit, op)}
         flows: list[Flow[Op]] = []
         for value, home, users in self._flows():
-            near = tuple(dict.fromkeys(u for u in users if u is not None and u in free))
-            fixed = any(e is None or e not in free for e in (home, *users))
-            if near or (home in free and fixed):
-                flows.append(Flow(home if home in free else None, near, fixed, self._transfer(value)))
+            near = tuple(dict.fromkeys(u for u in users if u is not None and u in gain))
+            fixed = any(e is None or e not in gain for e in (home, *users))
+            if near or (home in gain and fixed):
+                flows.append(Flow(home if home in gain else None, near, fixed, self._transfer(value)))
         labels = dict.fromkeys(self.ops, HOST)
-        for ops, values in stretches(list(free), flows):
-            moved = all_or_none(ops, values, free)
-            if moved is None:
-                return None
-            if moved:
-                labels.update(dict.fromkeys(ops, unit))
+        for ops, values in stretches(list(gain), flows):
+            moved, open_parts = settle(ops, values, gain)
+            tried = {**dict.fromkeys(ops, HOST), **dict.fromkeys(moved, unit)}
+            for part, _ in open_parts:
+                tried.update(self._cut(part, {**labels, **tried}, unit))
+            saved = sum(gain[op] for op in ops if tried[op] == unit)
+            if saved > sum(f.charge for f in values if _crosses(f, tried)):
+                labels.update(tried)
         return labels
 
     def energy(self, unit: Mapping[Op, str]) -> float:
@@ -201,12 +203,16 @@ class _Problem:
         """Handing a value over: a copy, and half of a call, of which each stay on a unit has two ends."""
         return transfer_ms(_bytes(value), self.chip) + self.chip.dispatch_ms / 2
 
-    def _flows(self) -> Iterator[tuple[Value, Op | None, list[Op | None]]]:
-        """Values with their producer and users; None for the host."""
-        known = set(self.ops)
-        values: list[tuple[Value, Op | None]] = [(v, None) for v in self.inputs]
-        values += [(r, op) for op in self.ops for r in op.results]
-        for value, home in values:
+    def _flows(self, near: Collection[Op] | None = None) -> Iterator[tuple[Value, Op | None, list[Op | None]]]:
+        """Values with their producer and users, None for the host; only those that touch ``near`` if it is given."""
+        known = self.known
+        values: dict[Value, Op | None]
+        if near is None:
+            values = {**dict.fromkeys(self.inputs), **{r: op for op in self.ops for r in op.results}}
+        else:
+            touched = (v for op in near for o in op.walk() for v in (*o.operands, *o.results) if v is not None)
+            values = {v: v.op for v in touched if v.op in known or v in self.inputs}
+        for value, home in values.items():
             users: list[Op | None] = []
             for user in value.users:
                 if user in known:
@@ -220,37 +226,47 @@ class _Problem:
             if users:
                 yield value, home, users
 
-    def _expand(self, now: Mapping[Op, str], unit: str) -> dict[Op, str]:
-        """The cheapest labelling in which each operator keeps its unit or moves to ``unit``."""
+    def _cut(self, among: Sequence[Op], now: Mapping[Op, str], unit: str) -> dict[Op, str]:
+        """The cheapest labelling in which the operators ``among`` keep their unit or move to ``unit``."""
         import networkx as nx
 
-        graph: Any = nx.DiGraph()
         keep, move = "keep", "move"
+        free = set(among)
+
+        def node(op: Op | None) -> Any:
+            """An operator that may move, or the side on which it stays."""
+            if op in free:
+                return op
+            return move if (now[op] if op is not None else HOST) == unit else keep
+
+        graph: Any = nx.DiGraph()
         graph.add_nodes_from((keep, move))
-        for op in self.ops:
-            stay_ms = self._ms(now[op], op)
+        for op in among:
             # An edge from `move` is cut when the operator keeps its unit, one to `keep` when it moves.
-            if now[op] == unit:
-                _edge(graph, move, op, None)
-            else:
-                _edge(graph, move, op, stay_ms)
-                _edge(graph, op, keep, self._ms(unit, op) if self.takes(unit, op) else None)
-        for i, (value, home, users) in enumerate(self._flows()):
-            if home is not None and users == [home]:
-                continue
+            _edge(graph, move, op, None if now[op] == unit else self._ms(now[op], op))
+            _edge(graph, op, keep, self._ms(unit, op) if self.takes(unit, op) else None)
+        for i, (value, home, users) in enumerate(self._flows(free)):
+            source, ends = node(home), {node(u) for u in users} - {node(home)}
             charge = self._transfer(value)
-            source: Any = home if home is not None else (move if unit == HOST else keep)
-            ends: Collection[Any] = {u if u is not None else (move if unit == HOST else keep) for u in users} - {source}
-            if not ends:
-                continue
-            # Charged once if the producer moves and any user keeps, and the other way round.
-            _edge(graph, source, ("out", i), charge)
-            _edge(graph, ("in", i), source, charge)
-            for end in ends:
-                _edge(graph, ("out", i), end, None)
-                _edge(graph, end, ("in", i), None)
-        _, (moved, _) = nx.minimum_cut(graph, move, keep, flow_func=nx.algorithms.flow.boykov_kolmogorov)
-        return {op: unit if op in moved else now[op] for op in self.ops}
+            if len(ends) == 1:
+                (end,) = ends
+                _edge(graph, source, end, charge)
+                _edge(graph, end, source, charge)
+            elif ends:
+                # Charged once if the producer moves and any user keeps, and the other way round.
+                _edge(graph, source, ("out", i), charge)
+                _edge(graph, ("in", i), source, charge)
+                for end in ends:
+                    _edge(graph, ("out", i), end, None)
+                    _edge(graph, end, ("in", i), None)
+        _, (moved, _) = nx.minimum_cut(graph, move, keep, flow_func=nx.algorithms.flow.preflow_push)
+        return {op: unit if op in moved else now[op] for op in among}
+
+
+def _crosses(flow: Flow[Op], unit: Mapping[Op, str]) -> bool:
+    """Whether a value is needed on another unit than the one that makes it; what is fixed is the host's."""
+    units = {unit[n] for n in flow.ends} | ({HOST} if flow.fixed else set())
+    return len(units) > 1
 
 
 def _bytes(value: Value) -> int:
@@ -264,13 +280,13 @@ def _outermost(op: Op, known: set[Op]) -> Op | None:
     return outer
 
 
-def _edge(graph: Any, tail: Any, head: Any, capacity: float | None) -> None:
-    """Adds capacity to an edge; None is infinite."""
-    if capacity is None:
+def _edge(graph: Any, tail: Any, head: Any, ms: float | None) -> None:
+    """Adds capacity to an edge, in whole picoseconds, which add up exactly; None is infinite."""
+    known = graph.get_edge_data(tail, head)
+    if ms is None:
         graph.add_edge(tail, head)
         graph[tail][head].pop("capacity", None)
-    elif graph.has_edge(tail, head):
-        if "capacity" in graph[tail][head]:
-            graph[tail][head]["capacity"] += capacity
-    else:
-        graph.add_edge(tail, head, capacity=capacity)
+    elif known is None:
+        graph.add_edge(tail, head, capacity=round(ms * 1e9))
+    elif "capacity" in known:
+        known["capacity"] += round(ms * 1e9)

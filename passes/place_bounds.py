@@ -65,36 +65,45 @@ def stretches(ops: Sequence[Node], flows: Sequence[Flow[Node]]) -> list[Stretch[
     return found
 
 
-def all_or_none(ops: Sequence[Node], flows: Sequence[Flow[Node]], gain: Mapping[Node, float]) -> bool | None:
-    """Whether the cheapest labelling moves all operators of a stretch (True) or none (False); None if that stays open.
+def settle(
+    ops: Sequence[Node], flows: Sequence[Flow[Node]], gain: Mapping[Node, float]
+) -> tuple[list[Node], list[Stretch[Node]]]:
+    """What the cheapest labelling of a stretch moves, as far as bounds prove it.
 
-    Let a labelling move the operators Y of the stretch K. If Y is not empty, data must get into it and out of it: it
-    pays at least twice the least charge. So nothing moves if all gains together are no more than that. All move if that
-    pays, and no X = K - Y is better left behind: what that saves, crossings at the outer edge of K and gains below
-    zero, must be no more than the gains of X, or than the least charge of a value between X and Y. There is such a
-    value where K hangs together by values that nothing fixed touches, since those do not cross yet.
+    Let a labelling move the operators Y of the stretch K, and leave X = K - Y. If Y is not empty, data must get into it
+    and out of it: it pays at least twice the least charge. So nothing moves if all gains together are no more than
+    that. Otherwise, if anything moves, X holds no operator whose gain is at least what leaving X can save in all: the
+    charges at the outer edge of K, less those that Y pays, and gains below zero. The other, small operators fall into
+    parts that share no value, so that each is a problem of its own. A part moves if what leaving some of it could save
+    is no more than the least charge of a value between that and Y. There is such a value where K hangs together by
+    values that nothing fixed touches, since those do not cross yet.
 
     Args:
         gain: how much time moving an operator saves, which may be below zero.
+
+    Returns:
+        The operators that move if any of the stretch do, and the parts that stay open, to be solved with those moved.
+        Whether moving anything pays at all remains to be compared. Both are empty if nothing moves.
     """
     if not flows:
-        return None
+        return [], [(list(ops), [])]
     positive = sum(max(gain[n], 0.0) for n in ops)
     negative = sum(max(-gain[n], 0.0) for n in ops)
     fed, read = {u for f in flows for u in f.users}, {f.home for f in flows}
     least = min(f.charge for f in flows) * (all(n in fed for n in ops) + all(n in read for n in ops))
     if positive <= least:
-        return False
-    outer = sum(f.charge for f in flows if f.fixed)
-    if positive - negative < outer or len(stretches(ops, [f for f in flows if not f.fixed])) > 1:
-        return None
-    slack = outer - least + negative
+        return [], []
+    slack = sum(f.charge for f in flows if f.fixed) - least + negative
     small = [n for n in ops if gain[n] < slack]
     if len(small) == len(ops):
-        return None
+        return [], [(list(ops), list(flows))]
+    joined = len(stretches(ops, [f for f in flows if not f.fixed])) == 1
+    moved, open_ = set(ops).difference(small), []
     for part, values in stretches(small, flows):
         new = [f.charge for f in values if not f.fixed and len(f.ends) > 1]
         saved = sum(f.charge for f in values if f.fixed) + sum(max(-gain[n], 0.0) for n in part)
-        if not new or saved > min(new):
-            return None
-    return True
+        if joined and new and saved <= min(new):
+            moved.update(part)
+        else:
+            open_.append((part, values))
+    return [n for n in ops if n in moved], open_

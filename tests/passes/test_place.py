@@ -47,18 +47,17 @@ def test_two_units_are_placed_at_least_cost(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_what_bounds_prove_is_what_the_cut_finds(seed: int) -> None:
-    module = random_net(seed, 12)
+def test_bounds_and_parts_cost_what_one_cut_costs(seed: int) -> None:
+    module = random_net(seed, 14)
     problem = place._Problem(module, ("ane", "cpu"), CHIP, 17)
-    proven = problem._bounded("ane")
-    cut = problem._expand(dict.fromkeys(problem.ops, "cpu"), "ane")
-    if proven is not None:
-        assert problem.energy(proven) == pytest.approx(problem.energy(cut))
+    one = problem._cut(problem.ops, dict.fromkeys(problem.ops, "cpu"), "ane")
+    assert problem.energy(problem._two("ane")) == pytest.approx(problem.energy(one))
 
 
-def test_bounds_prove_plain_programs() -> None:
+def test_bounds_settle_plain_programs_without_a_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place._Problem, "_cut", None)
     for module in (chain("conv", "relu", size=2), chain("conv", "relu", count=10)):
-        assert place._Problem(module, ("ane", "cpu"), CHIP, 17)._bounded("ane") is not None
+        place.run(module, "ane", CHIP, 17)
 
 
 @pytest.mark.parametrize("seed", range(6))
