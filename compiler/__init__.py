@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
     from compiler import onnx_backend
     from compiler.driver import Compilation, Verify
+    from compiler.features.wishes import Wishes
     from compiler.shapes import Size
     from compiler.target import Precision, Unit
 
-__all__ = ["compile", "onnx_backend"]
+__all__ = ["Wishes", "compile", "onnx_backend"]
 
 
 def compile(
@@ -37,6 +38,7 @@ def compile(
     disable_rules: Sequence[str] = (),
     verify: Verify = "full",
     inputs: Mapping[str, np.ndarray[Any, Any]] | str | Path | None = None,
+    wishes: Wishes | None = None,
 ) -> Compilation:
     """Compiles an ONNX model into a Core ML package on disk and proves it against onnxruntime.
 
@@ -52,6 +54,7 @@ def compile(
         disable_rules: names of rules that must not fire.
         verify: ``full`` proves on several sets of inputs, ``fast`` on one, ``off`` not at all.
         inputs: what to prove on in place of made-up inputs: arrays by input name, or an .npz file of them.
+        wishes: what an app wants of inputs and outputs: ``compiler.Wishes(images=["x:rgb:scale=1/255"], io="fp16")``.
 
     Returns:
         The package's path, its module, and the report.
@@ -62,6 +65,7 @@ def compile(
         compiler.errors.VerificationError: the package does not compute what the model computes.
     """
     from compiler.driver import Options, compile_model
+    from compiler.features import Interface
     from compiler.target import Target
 
     options = Options(
@@ -71,14 +75,18 @@ def compile(
         disable_rules,
         verify,
         inputs,
+        interface=wishes.interface() if wishes is not None else Interface(),
+        metadata=wishes.said() if wishes is not None else None,
     )
     return compile_model(model, output, options)
 
 
 def __getattr__(name: str) -> object:
     # Importing the package must stay cheap: the command line's --help does it.
-    if name == "onnx_backend":
-        import importlib
+    import importlib
 
+    if name == "onnx_backend":
         return importlib.import_module("compiler.onnx_backend")
+    if name == "Wishes":
+        return importlib.import_module("compiler.features.wishes").Wishes
     raise AttributeError(f"module {__name__} has no attribute '{name}'")

@@ -26,6 +26,7 @@ Array = np.ndarray[Any, Any]
 
 def failure(
     model: str | Path | onnx.ModelProto,
+    reference: Reference,
     trial: Trial,
     tries: Sequence[Mapping[str, Array]],
     options: Options,
@@ -41,7 +42,7 @@ def failure(
     with report.stage("locate") as stage:
         stage.quiet = True
         index = report.verify.failing_set or 0
-        departure = locate(trial, Reference(model), tries[index], index)
+        departure = locate(trial, reference, tries[index], index)
         guilty = _guilty(departure, model, tries, trial.expected, options, report.accuracy)
     remedy = "--verify off writes the package all the same"
     if departure is not None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from compiler import cli_wishes
+
 if TYPE_CHECKING:
     from compiler.cli_console import Lines
     from compiler.driver import Compilation
@@ -36,6 +38,15 @@ def compile_command(
     inputs: Annotated[
         Path | None, typer.Option(metavar="FILE.npz", help="What to prove on, by input name.", show_default="made up")
     ] = None,
+    image: cli_wishes.ImageOption = None,
+    io: cli_wishes.IoOption = None,
+    rename: cli_wishes.RenameOption = None,
+    describe: cli_wishes.DescribeOption = None,
+    description: cli_wishes.DescriptionOption = "",
+    author: cli_wishes.AuthorOption = "",
+    license: cli_wishes.LicenseOption = "",
+    model_version: cli_wishes.VersionOption = "",
+    metadata: cli_wishes.MetadataOption = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write the report.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
@@ -48,6 +59,8 @@ def compile_command(
     from compiler.target import Target, known
 
     start = perf_counter()
+    said = {"author": author, "license": license, "description": description, "version": model_version}
+    wishes = cli_wishes.wishes(image, io, rename, describe, said, metadata)
     options = Options(
         Target.of(target, os, precision, chip),
         dict(shapes.parse(s) for s in shape or ()),
@@ -55,6 +68,8 @@ def compile_command(
         disable_rule or (),
         known("verification", verify, ("full", "fast", "off")),  # type: ignore[arg-type]  # it has just been checked
         inputs,
+        interface=wishes.interface(),
+        metadata=wishes.said(),
     )
     if json is not None and (json.is_dir() or not json.parent.is_dir()):
         raise UserError(f"{json} is no file that the report could be written to", "--json FILE in a folder that exists")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compiler.emit import emit_and_prove, know_the_model, proof_inputs, write
+from compiler.emit import emit_and_prove, know_the_model, to_prove, write
 from compiler.errors import UnsupportedError
 from compiler.ir import Module
 from compiler.options import Options, Verify
@@ -65,15 +65,17 @@ def compile_model(
     name = str(model) if isinstance(model, (str, Path)) else model.graph.name or "model"
     if options.target.unit == "metal":
         raise UnsupportedError("kernels for --target metal cannot be generated yet", "--target gpu")
-    report = Report(name, options.target, options.target.precision, progress or Silent())
+    options.interface.check(options.target)
+    accuracy = options.interface.accuracy(options.target.precision)
+    report = Report(name, options.target, accuracy, progress or Silent())
     library = load_library(options)
     with Output(output if output is not None else f"{Path(name).stem}.mlpackage") as out:
         module = import_model(model, options, library, report)
-        tries = proof_inputs(module, options)
+        reference, tries = to_prove(model, module, options)
         know_the_model(module, report)
         optimize(module, library, report)
         lower(module, library, report)
-        final = emit_and_prove(model, module, tries, out.draft, library, options, report)
+        final = emit_and_prove(model, reference, module, tries, out.draft, library, options, report)
         out.publish()
     report.output = str(out.path)
     return Compilation(out.path, final, report)

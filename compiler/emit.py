@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compiler.ir import Module, Op
+from compiler.ir import Module, Op, clone_module
 from compiler.options import Options
 from compiler.proof import Reference, judge, read_package, run_mil
 from compiler.report import Report, count_ops, error_text, megabytes, size_on_disk
@@ -18,6 +19,7 @@ from compiler.stages import check
 if TYPE_CHECKING:
     import onnx
 
+    from codegen.mil.writer import Metadata
     from compiler.rewrite import Library
 
 Array = np.ndarray[Any, Any]
@@ -31,6 +33,7 @@ ROUNDS = 6
 
 def emit_and_prove(
     model: str | Path | onnx.ModelProto,
+    reference: Reference | None,
     lowered: Module,
     tries: Sequence[Mapping[str, Array]],
     draft: Path,
@@ -47,19 +50,25 @@ def emit_and_prove(
     from compiler.precision import Trial, culprits, halved
 
     target = options.target
-    expected = _expected(model, tries, report)
+    expected = _expected(reference, tries, report)
     keep: dict[Op, str] = {}
     for _ in range(ROUNDS):
         final, kept = halved(lowered, target.os, keep) if target.precision == "fp16" else (lowered, {})
         check(final, "pass half")
-        write(final, draft, library, report)
+        if options.interface.features:
+            final = final if final is not lowered else clone_module(lowered)
+            options.interface.seal(final)
+            check(final, "the interface")
+        write(final, draft, library, report, options.metadata)
         _describe(final, kept, report)
-        if not tries:
+        if reference is None:  # --verify off
             return final
-        _prove(draft, lowered.main.output_names, tries, expected, library, report)
+        given = [options.interface.package_inputs(t) for t in tries]
+        wanted = [options.interface.package_outputs(lowered.main.output_names, e) for e in expected]
+        _prove(draft, given, wanted, library, report)
         if not report.verify.passed and target.precision == "fp32":
-            _measure_own_noise(model, tries, expected, report)
-            _prove(draft, lowered.main.output_names, tries, expected, library, report)
+            _measure_own_noise(reference, tries, expected, report)
+            _prove(draft, given, wanted, library, report)
         if report.verify.passed:
             return final
         trial = Trial(lowered, [list(t.values()) for t in tries], expected, library, target.os)
@@ -70,7 +79,8 @@ def emit_and_prove(
             break
         keep.update(more)
         report.note(f"moved {len(more)} operators to f32: {next(iter(more.values()))}")
-    raise failure(model, trial, tries, options, report)
+    assert reference is not None
+    raise failure(model, reference, trial, tries, options, report)
 
 
 def know_the_model(module: Module, report: Report) -> None:
@@ -84,34 +94,40 @@ def know_the_model(module: Module, report: Report) -> None:
             report.note(f"the model itself computes in half precision: the proof's limit is {report.limit:.0e}")
 
 
-def proof_inputs(module: Module, options: Options) -> list[dict[str, Array]]:
-    """The sets of inputs to prove on, in the order of the module's inputs."""
+def to_prove(
+    model: str | Path | onnx.ModelProto, module: Module, options: Options
+) -> tuple[Reference | None, list[dict[str, Array]]]:
+    """What to prove against and on: the original model, and sets of inputs in the order of the module's.
+
+    Nothing where nothing is to be proven.
+    """
     from compiler import samples
 
     if options.verify == "off":
-        return []
+        return None, []
+    names = list(module.main.output_names)
+    reference = options.interface.reference(model, names)
     if options.inputs is None:
         # Both bounds of flexible shapes are tried, and with "full" a size between.
         count = SETS[options.verify] + is_flexible(module)
-        return samples.generate(module.main, count, lambda i: sizes_to_try(module, i))
-    names = [a.name for a in module.main.inputs]
-    given = options.inputs if isinstance(options.inputs, Mapping) else samples.from_npz(options.inputs, names)
-    return [samples.fitted(given, module.main)]
+        sets = samples.generate(module.main, count, lambda i: sizes_to_try(module, i))
+    else:
+        inputs = [a.name for a in module.main.inputs]
+        given = options.inputs if isinstance(options.inputs, Mapping) else samples.from_npz(options.inputs, inputs)
+        return reference, [samples.fitted(given, module.main)]
+    return reference, options.interface.draw(sets, lambda one: dict(zip(names, reference.run(one), strict=True)))
 
 
-def _expected(
-    model: str | Path | onnx.ModelProto, tries: Sequence[Mapping[str, Array]], report: Report
-) -> list[list[Array]]:
-    if not tries:
+def _expected(reference: Reference | None, tries: Sequence[Mapping[str, Array]], report: Report) -> list[list[Array]]:
+    if reference is None:
         return []
     with report.stage("reference") as stage:
         stage.quiet = True
-        reference = Reference(model)
         return [reference.run(t) for t in tries]
 
 
 def _measure_own_noise(
-    model: str | Path | onnx.ModelProto,
+    reference: Reference,
     tries: Sequence[Mapping[str, Array]],
     expected: Sequence[Sequence[Array]],
     report: Report,
@@ -121,14 +137,15 @@ def _measure_own_noise(
 
     with report.stage("reference") as stage:
         stage.quiet = True
-        moved = noise.own_noise(model, tries, expected)
+        moved = noise.own_noise(reference, tries, expected)
     limit = min(2 * moved, noise.ROUNDING_MODEL if report.rounds_activations else noise.FLOAT_MODEL)
     if limit > report.verify.limit:
         report.limit = limit
         report.note(f"the limit is {limit:.1e}: onnxruntime's own answers differ by {moved:.1e}, see docs/proof.md")
 
 
-def write(module: Module, draft: Path, library: Library, report: Report) -> None:
+def write(module: Module, draft: Path, library: Library, report: Report, metadata: Metadata | None = None) -> None:
+    """Stage write; ``metadata`` is what the package says besides where it comes from."""
     from importlib.metadata import version
 
     from codegen import mil
@@ -140,28 +157,29 @@ def write(module: Module, draft: Path, library: Library, report: Report) -> None
         "planish.rules.sha256": library.hash,
     }
     with report.stage("write") as stage:
-        mil.write(module, draft, os=report.target.os, metadata=mil.Metadata(user=origin))
+        said = metadata or mil.Metadata()
+        mil.write(module, draft, os=report.target.os, metadata=replace(said, user={**said.user, **origin}))
         report.bytes["package"] = size_on_disk(draft)
         stage.what, stage.result = draft.name, megabytes(report.bytes["package"])
 
 
 def _prove(
     draft: Path,
-    names: Sequence[str],
     tries: Sequence[Mapping[str, Array]],
-    expected: Sequence[Sequence[Array]],
+    expected: Sequence[Mapping[str, Array]],
     library: Library,
     report: Report,
 ) -> None:
     """Reads the package back and compares what it computes with what the model computes.
 
     Args:
-        names: what the model calls its outputs; a package may have to call them otherwise.
+        tries, expected: in the order of the package's inputs and outputs; it may have to call them otherwise.
     """
+    names = list(expected[0])
     with report.stage("prove") as stage:
         package = read_package(draft)
         ours = run_mil(package, [list(t.values()) for t in tries], library)
-        report.verify = judge(names, ours, expected, report.accuracy, report.limit)
+        report.verify = judge(names, ours, [list(e.values()) for e in expected], report.accuracy, report.limit)
         for note in report.verify.notes:
             report.note(note)
         worst = report.verify.worst

@@ -56,15 +56,17 @@ def rounds_activations(module: Module) -> bool:
 
 
 def own_noise(
-    source: str | Path | onnx.ModelProto, tries: Sequence[Mapping[str, Array]], expected: Sequence[Sequence[Array]]
+    source: str | Path | onnx.ModelProto | Reference,
+    tries: Sequence[Mapping[str, Array]],
+    expected: Sequence[Sequence[Array]],
 ) -> float:
     """How far the model's float outputs move, as relative L2, where only noise of f32 comes in: other kernels of
     onnxruntime (without optimization, with all of it), and inputs moved by :data:`NUDGE`."""
     worst = 0.0
-    plain = Reference(source)
+    plain = source if isinstance(source, Reference) else Reference(source)
     rng = np.random.default_rng(_SEED)
     for level in (*_LEVELS, None):
-        reference = plain if level is None else Reference(source, level)
+        reference = plain if level is None else plain.at(level)
         for inputs, outputs in zip(tries, expected, strict=True):
             for _ in range(_NUDGES if level is None else 1):
                 fed = inputs if level is not None else {n: _nudged(a, rng) for n, a in inputs.items()}

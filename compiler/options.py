@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from compiler.features.base import Interface
 from compiler.shapes import Shape
 from compiler.target import Target
+
+if TYPE_CHECKING:
+    from codegen.mil.writer import Metadata
 
 Array = np.ndarray[Any, Any]
 Verify = Literal["full", "fast", "off"]
@@ -25,6 +29,8 @@ class Options:
         rules: files of rules besides the library's own.
         disabled: names of rules that must not fire.
         inputs: what to prove on in place of made-up inputs: arrays by input name, or an .npz file of them.
+        interface: what an app wants of inputs and outputs.
+        metadata: what the package says of itself, besides where it comes from.
     """
 
     target: Target = field(default_factory=Target)
@@ -33,3 +39,5 @@ class Options:
     disabled: Sequence[str] = ()
     verify: Verify = "full"
     inputs: Mapping[str, Array] | str | Path | None = None
+    interface: Interface = field(default_factory=Interface)
+    metadata: Metadata | None = None

@@ -196,6 +196,10 @@ class Reference:
         self.input_names = [i.name for i in self._session.get_inputs()]
         self.output_names = [o.name for o in self._session.get_outputs()]
 
+    def at(self, level: str) -> Reference:
+        """The same model, optimized as far as ``level`` says."""
+        return Reference(self.source, level)
+
     def run(self, inputs: Mapping[str, Array]) -> list[Array]:
         """The outputs, in order."""
         fed = {n: inputs[n] for n in self.input_names}

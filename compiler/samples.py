@@ -204,6 +204,9 @@ def fitted(given: Mapping[str, Array], function: Function) -> dict[str, Array]:
         if argument.name not in given:
             raise UserError(f"there is no array for input '{argument.name}'{suggest(argument.name, given)}")
         out[argument.name] = np.asarray(given[argument.name])
+        color = function.attributes.get(f"image.{argument.name}")
+        if color is not None:
+            out[argument.name] = pixels(out[argument.name], color)
         if not isinstance(argument.type, TensorType) or argument.type.shape is None:
             continue
         shape = out[argument.name].shape
@@ -215,3 +218,18 @@ def fitted(given: Mapping[str, Array], function: Function) -> dict[str, Array]:
             raise UserError(f"input '{argument.name}' has shape ({want}), the array given for it {shape}")
         out[argument.name] = out[argument.name].astype(argument.type.dtype.numpy, copy=False)
     return out
+
+
+def pixels(array: Array, color: str) -> Array:
+    """Planes for an image input, 1 × planes × height × width, from a picture.
+
+    Args:
+        array: a picture, uint8, height × width × 3 (red, green, blue) or height × width; anything else is taken for
+            planes already, in the order of ``color``.
+        color: what Core ML calls the order of the planes: RGB, BGR or GRAYSCALE.
+    """
+    if array.dtype != np.uint8 or array.ndim not in (2, 3):
+        return array
+    picture = array if array.ndim == 3 else array[:, :, None]
+    planes = picture.transpose(2, 0, 1)[None]
+    return np.ascontiguousarray(planes[:, ::-1] if color == "BGR" else planes)

@@ -48,6 +48,7 @@ def import_model(model: str | Path | onnx.ModelProto, options: Options, library:
     with report.stage("import") as stage:
         module: Module = frontend.load(model, options.shapes)
         declare_flexible(module, options.target.ios)
+        options.interface.prepare(module)
         for note in module.attributes.get("notes", ()):
             report.note(note)
         report.nodes = module.attributes["nodes"]

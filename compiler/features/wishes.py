@@ -1,0 +1,61 @@
+"""All wishes about inputs and outputs as the command line and the Python API take them, made into features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from compiler.errors import UserError
+from compiler.features import element_types, image
+from compiler.features.base import Feature, Interface
+from compiler.features.naming import Naming
+
+if TYPE_CHECKING:
+    from codegen.mil.writer import Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What is wished for; texts are spelled as on the command line.
+
+    Attributes:
+        images: ``NAME:rgb:scale=1/255`` for each input or output that is a picture.
+        io: ``fp16`` or ``fp32`` for all float inputs and outputs.
+        rename: new names of inputs and outputs by the model's.
+        describe: a line on an input or output, by the model's name for it.
+        author, license, description, version: what the package says of itself.
+        metadata: further keys and values.
+    """
+
+    images: Sequence[str] = ()
+    io: str | None = None
+    rename: Mapping[str, str] = field(default_factory=dict)
+    describe: Mapping[str, str] = field(default_factory=dict)
+    author: str = ""
+    license: str = ""
+    description: str = ""
+    version: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def interface(self) -> Interface:
+        """The features, in the order in which they change a module; names come last, since others go by the model's.
+
+        Raises:
+            UserError: a text is not spelled as it must be.
+        """
+        features: list[Feature] = [image.parse(text) for text in self.images]
+        names = [f.name for f in features if isinstance(f, image.Image)]
+        if twice := next((n for i, n in enumerate(names) if n in names[:i]), None):
+            raise UserError(f"--image says '{twice}' twice", "one --image for each input or output")
+        if self.io is not None:
+            features.append(element_types.parse(self.io))
+        if self.rename or self.describe:
+            features.append(Naming(self.rename, self.describe))
+        return Interface(tuple(features))
+
+    def said(self) -> Metadata:
+        """What the package says of itself."""
+        from codegen.mil.writer import Metadata
+
+        return Metadata(self.author, self.license, self.description, self.version, dict(self.metadata))
