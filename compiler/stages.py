@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from compiler.errors import UnsupportedError
 from compiler.ir import Module, Op, checking, verify, verify_ops
 from compiler.options import Options
 from compiler.report import Report, fires, megabytes, number_of_ops, size_on_disk
@@ -35,9 +35,20 @@ def load_library(options: Options) -> Library:
     from compiler import meaning
     from compiler.rewrite import load_library as load
 
-    library = load([Path(p) for p in options.rules], disabled=options.disabled)
+    if options.rules:
+        library = load([Path(p) for p in options.rules], disabled=options.disabled)
+    else:
+        library = _own_library(tuple(options.disabled))
     meaning.install(library)
     return library
+
+
+@functools.lru_cache(maxsize=4)
+def _own_library(disabled: tuple[str, ...]) -> Library:
+    """The library's rules, whose stages a process that compiles many models resolves once."""
+    from compiler.rewrite import load_library as load
+
+    return load([], disabled=disabled)
 
 
 def import_model(model: str | Path | onnx.ModelProto, options: Options, library: Library, report: Report) -> Module:
@@ -91,8 +102,8 @@ def lower(module: Module, library: Library, report: Report) -> None:
     Raises:
         UnsupportedError: an operator has no lowering; the message names its node.
     """
+    from compiler import refusal
     from passes import cse, dce, narrow, widen
-    from rules import limits
 
     target = report.target
     with report.stage("lower") as stage:
@@ -100,14 +111,7 @@ def lower(module: Module, library: Library, report: Report) -> None:
         run(dce, module, LOWERING)
         for op in module.walk():
             if op.defn.dialect not in ("mil", "ir"):
-                at = f" at node '{op.loc.nodes[0]}'" if op.loc.nodes else ""
-                why = limits.reason(op)
-                if why is not None:
-                    raise UnsupportedError(f"{op.name}{at} cannot be compiled: {why}", "a model without it")
-                raise UnsupportedError(
-                    f"{op.name}{at} has no lowering to Core ML for {target.os}",
-                    f"a rule for it in a file given with --rules; planish rules explain says why none fits {op.name}",
-                )
+                raise refusal.unsupported(op, library, target)
         run(narrow, module)
         if target.precision == "fp32":
             widen.inside(module)

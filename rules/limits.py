@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from compiler.ir import STRING, DType, Op, SequenceType, TensorType, Value, element_dtype
+from compiler.ir import BOOL, STRING, DType, Op, OptionalType, SequenceType, TensorType, Value, element_dtype
 
 _SEQUENCES = "Core ML has no sequences of tensors that a model could hold or give"
+_OPTIONALS = "Core ML has no optional values"
 _RANDOM = "what it gives is random, so that nothing could be proven about a package"
 _TEXT = "Core ML computes with numbers, not with text"
 
-#: By operator, where it is the operator itself that Core ML cannot do.
-REASONS: dict[str, str] = {
+_BEFORE = "its work done by the app, before the model"
+
+#: By operator, where it is the operator itself that Core ML cannot do: why, and what to try.
+REASONS: dict[str, tuple[str, str]] = {
     "msft.DynamicQuantizeLSTM": (
         "Core ML's LSTM computes with floats where this one rounds its input and state to 8 bits at every step, which "
-        "is further off than fp32 allows; --precision fp16 takes it, if its weights are constants"
+        "is further off than fp32 allows",
+        "--precision fp16, which takes it if its weights are constants",
     ),
-    "onnx.Det": "Core ML has no determinants",
-    "onnx.Unique": "how many different elements there are is only known at run time, and Core ML cannot sort them out",
-    "onnx.BitCast": "Core ML cannot look at the bits of a number as another type",
-    "onnx.ImageDecoder": "Core ML cannot decode image files inside a model",
-    "onnx.DeformConv": "Core ML has no deformable convolution",
-    "onnx.MaxUnpool": "Core ML has no unpooling",
-    "onnx.MaxRoiPool": "Core ML has no pooling over regions of any size",
-    "onnx.TfIdfVectorizer": _TEXT,
+    "onnx.Det": ("Core ML has no determinants", "the determinant written out for matrices of a known small size"),
+    "onnx.Unique": (
+        "how many different elements there are is only known at run time, and Core ML cannot sort them out",
+        "its work done by the app",
+    ),
+    "onnx.BitCast": ("Core ML cannot look at the bits of a number as another type", "a Cast, if the value is meant"),
+    "onnx.ImageDecoder": ("Core ML cannot decode image files inside a model", "an image input (--image)"),
+    "onnx.DeformConv": ("Core ML has no deformable convolution", "a model with GridSample and Conv in its place"),
+    "onnx.MaxUnpool": ("Core ML has no unpooling", "a model that enlarges with Resize or ConvTranspose"),
+    "onnx.MaxRoiPool": ("Core ML has no pooling over regions of any size", "a crop, Resize and MaxPool in its place"),
+    "onnx.Col2Im": ("Core ML does not add up overlapping blocks", "a ConvTranspose in its place"),
+    "onnx.TensorScatter": ("Core ML has no circular writes into a cache", "ScatterND or ScatterElements in its place"),
+    "onnx.TfIdfVectorizer": (_TEXT, _BEFORE),
     **dict.fromkeys(
-        ("onnx.StringNormalizer", "onnx.StringSplit", "onnx.StringConcat", "onnx.RegexFullMatch"), _TEXT
+        ("onnx.StringNormalizer", "onnx.StringSplit", "onnx.StringConcat", "onnx.RegexFullMatch"), (_TEXT, _BEFORE)
     ),
     **dict.fromkeys(
         (
@@ -31,17 +40,18 @@ REASONS: dict[str, str] = {
             "onnx.SequenceAt", "onnx.SequenceLength", "onnx.SequenceMap", "onnx.SplitToSequence",
             "onnx.ConcatFromSequence",
         ),
-        _SEQUENCES,
+        (_SEQUENCES, "tensors in place of the sequence: Split, Concat, or a Loop with scan outputs"),
     ),
     **dict.fromkeys(
-        ("onnx.Optional", "onnx.OptionalHasElement", "onnx.OptionalGetElement"), "Core ML has no optional values"
+        ("onnx.Optional", "onnx.OptionalHasElement", "onnx.OptionalGetElement"),
+        (_OPTIONALS, "a model for each case"),
     ),
     **dict.fromkeys(
         (
             "onnx.RandomNormal", "onnx.RandomNormalLike", "onnx.RandomUniform", "onnx.RandomUniformLike",
             "onnx.Multinomial", "onnx.Bernoulli",
         ),
-        _RANDOM,
+        (_RANDOM, "the random numbers as an input of the model"),
     ),
 }  # fmt: skip
 
@@ -49,32 +59,53 @@ REASONS: dict[str, str] = {
 _MOST_AXES = 5
 
 
-def reason(op: Op) -> str | None:
-    """Why Core ML cannot compute ``op``, an onnx operator without a lowering, in one sentence without a full stop.
+def reason(op: Op) -> tuple[str, str] | None:
+    """Why Core ML cannot compute ``op``, an onnx operator without a lowering, and what to try.
 
     Returns:
-        None where nothing is known against it: a rule may just be missing.
+        None where nothing is known against it: the rules know better, or one is missing.
     """
     known = REASONS.get(op.name.partition("@")[0])
     if known is not None:
         return known
     values: list[Value] = [v for v in (*op.operands, *op.results) if v is not None]
     if any(isinstance(v.type, SequenceType) for v in values):
-        return _SEQUENCES
+        return REASONS["onnx.SequenceAt"]
+    if any(isinstance(v.type, OptionalType) for v in values):
+        return REASONS["onnx.Optional"]
     dtypes = {element_dtype(v.type) for v in values}
     if STRING in dtypes:
-        return _TEXT
+        return _TEXT, _BEFORE
     if odd := next((d for d in dtypes if _is_foreign(d)), None):
-        return f"Core ML cannot round to {odd}"
+        return (
+            f"Core ML cannot round to {odd} at run time",
+            "a model that computes in f16 or f32 there; weights may be stored as they are",
+        )
+    if odd := next(
+        (d for v in op.results if (d := element_dtype(v.type)) is not None and d.bits < 8 and d is not BOOL), None
+    ):
+        return (
+            f"Core ML cannot pack numbers into {odd} at run time",
+            "a model that gives i8 or wider; weights may be packed",
+        )
     for v in values:
         shape = v.type.shape if isinstance(v.type, TensorType) else None
         if shape is not None and len(shape) > _MOST_AXES:
-            return f"a tensor here has rank {len(shape)}, and Core ML's have at most {_MOST_AXES} axes"
-        # An empty constant stands for an operand that is left out, as the region of a Resize.
-        if shape is not None and 0 in shape and v.constant is None:
-            return f"a tensor here has no elements ({' × '.join(map(str, shape))}), and Core ML has no empty tensors"
+            return (
+                f"a tensor here has rank {len(shape)}, and Core ML's have at most {_MOST_AXES} axes",
+                "a Reshape before it that joins axes which it treats alike",
+            )
+        if shape is not None and 0 in shape:
+            dims = " × ".join(map(str, shape))
+            return (
+                f"a tensor here has no elements ({dims}), and Core ML has no empty tensors",
+                "a model, or shapes given with --shape, in which it is not empty",
+            )
     if any(isinstance(v.type, TensorType) and v.type.shape is None for v in values):
-        return "the rank of a tensor here is only known at run time"
+        return (
+            "the rank of a tensor here is only known at run time, and Core ML's tensors have a fixed one",
+            "constants for what the rank depends on (axes, the shape of a Reshape, the condition of an If)",
+        )
     return None
 
 

@@ -10,6 +10,9 @@ from compiler.ir import Block, Value, clone_block
 from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline
 
+#: The domain of a definition while it is written out.
+_LOCAL = "planish.definition"
+
 
 def expand(b: RuleBuilder, m: Bindings) -> tuple[Value | None, ...]:
     """Builds the definition of ``m.ys``' operator, its shape arithmetic computed.
@@ -20,22 +23,13 @@ def expand(b: RuleBuilder, m: Bindings) -> tuple[Value | None, ...]:
     Raises:
         Decline: ONNX gives no definition for these types and attributes.
     """
-    from onnx import inliner
-
     from compiler import frontend
     from passes import dce, fold
 
     op = m.ys[0].op
     model = _model_of(op)
-    name = op.name.partition(".")[2]
     try:
-        inlined = inliner.inline_selected_functions(model, [("", name)], inline_schema_functions=True)
-    except RuntimeError as e:
-        raise Decline(str(e)) from None
-    if any(node.op_type == name for node in inlined.graph.node):
-        raise Decline(f"{op.name} has no definition here")
-    try:
-        body = frontend.load(inlined)
+        body = frontend.load(_inlined(model, op))
     except UserError as e:
         raise Decline(str(e)) from None
     fold.run(body)
@@ -43,6 +37,48 @@ def expand(b: RuleBuilder, m: Bindings) -> tuple[Value | None, ...]:
     operands = {a.name: v for a in body.main.inputs if (v := _operand(op, a.name)) is not None}
     made = dict(zip(body.main.output_names, _spliced(b, body.main, operands)))
     return tuple(made.get(f"o{k}") for k in range(len(m.ys)))
+
+
+def _inlined(model: Any, op: ir.Op) -> Any:
+    """The model with its one node replaced by the node's definition.
+
+    A definition that depends on types is asked for with the types of all operands, absent ones in between included, for
+    which the inliner itself knows none (onnx/inliner/inliner.cc, GetType).
+
+    Raises:
+        Decline: there is no definition.
+    """
+    import onnx
+    from onnx import inliner
+
+    node = model.graph.node[0]
+    name = node.op_type
+    versions = onnx.defs.get_schema(name).context_dependent_function_opset_versions
+    try:
+        if versions:
+            types = [onnx.TypeProto() if v is None else _type_proto(v) for v in op.operands]
+            function = onnx.defs.get_schema(name).get_context_dependent_function_with_opset_version(
+                max(versions), node.SerializeToString(), [t.SerializeToString() for t in types]
+            )
+            definition = onnx.FunctionProto.FromString(function)
+            node.domain = definition.domain = _LOCAL
+            model.functions.append(definition)
+            del model.opset_import[:]
+            model.opset_import.extend([*definition.opset_import, onnx.OperatorSetIdProto(domain=_LOCAL, version=1)])
+            inlined = inliner.inline_local_functions(model)
+        else:
+            inlined = inliner.inline_selected_functions(model, [("", name)], inline_schema_functions=True)
+    except RuntimeError:
+        raise Decline(f"ONNX defines {op.name} by other operators, but not with these types and attributes") from None
+    if any(n.op_type == name for n in inlined.graph.node):
+        raise Decline(f"ONNX defines {op.name} by other operators, but not with these types and attributes")
+    return inlined
+
+
+def _type_proto(value: Value) -> Any:
+    from compiler.dialects import onnx_proto
+
+    return onnx_proto.type_to_proto(value.type)
 
 
 def _operand(op: ir.Op, name: str) -> Value | None:

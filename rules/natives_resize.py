@@ -162,11 +162,14 @@ def _scales(m: Bindings, shape: Sequence[int], result: Sequence[int], axes: Sequ
     """The factor along each of ``axes``, as onnxruntime takes it."""
     if m.scales is not None and (m.scales.constant is None or m.scales.constant.size):
         if m.scales.constant is None:
-            raise Decline("the scales are computed")
+            raise Decline("its scales are computed at run time")
         return [float(s) for s in m.scales.constant.reshape(-1)]
-    if m.sizes is None or m.sizes.constant is None:
-        raise Decline("the sizes are computed")
-    wanted = [int(s) for s in m.sizes.constant.reshape(-1)]
+    if m.sizes is not None and m.sizes.constant is not None:
+        wanted = [int(s) for s in m.sizes.constant.reshape(-1)]
+    elif m.r["keep_aspect_ratio_policy"] == "stretch":
+        wanted = [result[a] for a in axes]  # the sizes are what the result has
+    else:
+        raise Decline("its sizes are computed at run time")
     each = [np.float32(w) / np.float32(shape[a]) for w, a in zip(wanted, axes)]
     match m.r["keep_aspect_ratio_policy"]:
         case "not_larger":
@@ -187,7 +190,7 @@ def lower_resize(b: RuleBuilder, m: Bindings) -> Value:
     crops = m.r["coordinate_transformation_mode"] == "tf_crop_and_resize"
     if crops:
         if m.roi is None or m.roi.constant is None:
-            raise Decline("the region is computed")
+            raise Decline("its region is computed at run time")
         flat = m.roi.constant.reshape(-1)
         rois = [(float(flat[i]), float(flat[len(axes) + i])) for i in range(len(axes))]
     matrices: dict[int, Array] = {}
