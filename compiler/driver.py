@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from compiler.emit import emit_and_prove, know_the_model, to_prove, write
 from compiler.errors import UnsupportedError
+from compiler.garbage import rare_collections
 from compiler.ir import Module
 from compiler.options import Options, Verify
 from compiler.output import Output
@@ -69,7 +70,7 @@ def compile_model(
     accuracy = options.interface.accuracy(options.target.precision)
     report = Report(name, options.target, accuracy, progress or Silent())
     library = load_library(options)
-    with Output(output if output is not None else f"{Path(name).stem}.mlpackage") as out:
+    with rare_collections(), Output(output if output is not None else f"{Path(name).stem}.mlpackage") as out:
         module = import_model(model, options, library, report)
         reference, tries = to_prove(model, module, options)
         know_the_model(module, report)

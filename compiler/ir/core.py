@@ -229,7 +229,8 @@ class Op:
         return self._order < other._order
 
     def erase(self) -> None:
-        """Removes the operator from its block and lets go of its operands, and so with what its regions hold.
+        """Removes the operator from its block and lets go of its operands and of the array of a constant, and so with
+        what its regions hold.
 
         Raises:
             ValueError: a result is still used.
@@ -238,6 +239,9 @@ class Op:
             used = next(r for r in self.results if r._uses)
             raise ValueError(f"cannot erase {self.name}: {next(iter(used.users)).name} still uses its result")
         self.operands = ()
+        if self.defn.constant is not None:
+            # Operator and result refer to each other, and may wait long for the garbage collector: the array need not.
+            self.attributes = {}
         for region in self.regions:
             region.clear()
         if self.block is not None:
