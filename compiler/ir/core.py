@@ -7,8 +7,7 @@ uses, never to the size of the graph. A region is one block; operators inside it
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from compiler.ir.opdef import OpDef, lookup
 from compiler.ir.types import Dim, TensorType, Type
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(NamedTuple):
     """Where an operator comes from: source nodes by name, and the chain of rules and passes that made it of them."""
 
     nodes: tuple[str, ...] = ()
@@ -29,9 +27,11 @@ class Location:
         """The location of an operator that ``rule`` made of operators at ``sources``."""
         nodes: dict[str, None] = {}
         rules: dict[str, None] = {}
-        for s in sources:
-            nodes.update(dict.fromkeys(s.nodes))
-            rules.update(dict.fromkeys(s.rules))
+        for its_nodes, its_rules in sources:
+            for n in its_nodes:
+                nodes[n] = None
+            for r in its_rules:
+                rules[r] = None
         rules[rule] = None
         return Location(tuple(nodes), tuple(rules))
 
@@ -89,8 +89,11 @@ class Value:
         """Makes every user of this value use ``new`` instead. Costs in proportion to the uses."""
         if new is self:
             return
-        for op in list(self._uses):
-            op.operands = tuple(new if v is self else v for v in op.operands)
+        uses, self._uses = self._uses, {}
+        theirs = new._uses
+        for op, count in uses.items():
+            op._operands = tuple([new if v is self else v for v in op._operands])
+            theirs[op] = theirs.get(op, 0) + count
 
     def __repr__(self) -> str:
         return f"<%{self.name or '?'}: {self.type}>"
@@ -102,7 +105,9 @@ class OpResult(Value):
     __slots__ = ("_op", "index")
 
     def __init__(self, op: Op, index: int, type_: Type, name: str = "") -> None:
-        super().__init__(type_, name)
+        self.type = type_
+        self.name = name
+        self._uses = {}
         self._op = op
         self.index = index
 
@@ -141,7 +146,6 @@ class Op:
     ) -> None:
         """Makes a detached operator, ``attributes`` as they are; :class:`Builder` adds defaults and inference."""
         self.defn = lookup(defn) if isinstance(defn, str) else defn
-        self._operands: tuple[Value | None, ...] = ()
         self.attributes: dict[str, Any] = dict(attributes) if attributes else {}
         self.regions: tuple[Block, ...] = tuple(regions)
         for region in self.regions:
@@ -151,8 +155,12 @@ class Op:
         self._prev: Op | None = None
         self._next: Op | None = None
         self._order = 0
-        self.results: tuple[OpResult, ...] = tuple(OpResult(self, i, t) for i, t in enumerate(result_types))
-        self.operands = tuple(operands)
+        self.results: tuple[OpResult, ...] = tuple([OpResult(self, i, t) for i, t in enumerate(result_types)])
+        self._operands: tuple[Value | None, ...] = tuple(operands)
+        for v in self._operands:
+            if v is not None:
+                uses = v._uses
+                uses[self] = uses.get(self, 0) + 1
 
     @property
     def name(self) -> str:
@@ -222,7 +230,10 @@ class Op:
     @property
     def is_unused(self) -> bool:
         """True when no result has a user."""
-        return not any(r._uses for r in self.results)
+        for r in self.results:  # noqa: SIM110 (this is asked often, and any() costs three times as much)
+            if r._uses:
+                return False
+        return True
 
     def comes_before(self, other: Op) -> bool:
         """Whether this operator stands before ``other`` in the same block; constant time."""

@@ -84,19 +84,18 @@ class OpDef:
     since: int = 1
     doc: str = ""
 
-    @property
-    def dialect(self) -> str:
-        return self.name.partition(".")[0]
+    dialect: str = field(init=False, repr=False)
+    #: The least and the greatest number of operands; None for no upper bound.
+    operand_range: tuple[int, int | None] = field(init=False, repr=False)
+    #: The least and the greatest number of results; None for no upper bound.
+    result_range: tuple[int, int | None] = field(init=False, repr=False)
+    _defaults: dict[str, Any] = field(init=False, repr=False)
 
-    @property
-    def operand_range(self) -> tuple[int, int | None]:
-        """The least and the greatest number of operands; None for no upper bound."""
-        return _range(self.operands)
-
-    @property
-    def result_range(self) -> tuple[int, int | None]:
-        """The least and the greatest number of results; None for no upper bound."""
-        return _range(self.results)
+    def __post_init__(self) -> None:
+        defaults = {a.name: a.default for a in self.attributes.values() if a.default is not None}
+        derived = (self.name.partition(".")[0], _range(self.operands), _range(self.results), defaults)
+        for name, value in zip(("dialect", "operand_range", "result_range", "_defaults"), derived, strict=True):
+            object.__setattr__(self, name, value)
 
     def operand_index(self, name: str) -> int | None:
         for i, spec in enumerate(self.operands):
@@ -106,7 +105,7 @@ class OpDef:
 
     def defaults(self) -> dict[str, Any]:
         """The attributes that have a default, with it."""
-        return {a.name: a.default for a in self.attributes.values() if a.default is not None}
+        return self._defaults.copy()
 
     def __repr__(self) -> str:
         return f"<OpDef {self.name}>"
