@@ -26,7 +26,7 @@ def predict(module: Module, target: Target) -> Placement:
 
 def describe(placed: Placement) -> dict[str, Any]:
     """The placement as JSON: shares by operators and multiplications, segments, estimates, what stays off and why."""
-    macs = {op: hardware.work(op).macs for op in placed.unit}
+    macs = {op: done.macs for op, done in placed.work.items()}
     wanted = placed.wanted
     on = [op for op, unit in placed.unit.items() if unit == wanted]
     taken = [op for op in placed.unit if op not in placed.refused]
@@ -114,7 +114,7 @@ def node(op: Op) -> str:
 
 def memory(placed: Placement) -> int:
     """The most bytes that live at once: all weights, and activations between producer and last user."""
-    weights = sum(hardware.work(op).weights for op in placed.unit)
+    weights = sum(done.weights for done in placed.work.values())
     order = [op for segment in placed.segments for op in segment.ops]
     last: dict[Value, int] = {}
     for i, op in enumerate(order):

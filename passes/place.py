@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from compiler.hardware import Chip, Refusal, cost, refusal, transfer_ms, weights_ms, work
+from compiler.hardware import Chip, Refusal, Work, milliseconds, refusal, transfer_ms, weights_ms, work
 from compiler.hardware.cost import is_free_after
 from compiler.hardware.work import size
 from compiler.ir import Module, Op, TensorType, Value
@@ -46,6 +46,7 @@ class Placement:
         chip: for which chip that is.
         unit: the unit of each operator that computes something, in order.
         refused: why operators cannot run on the unit asked for.
+        work: what each operator has to do.
         ms: the estimated time of each operator on its unit; 0 for what a unit does while it writes the operator before.
         segments: runs of one unit, in an order that leaves a unit as seldom as the graph allows greedily.
         moved_ms: the estimated time of handing values from unit to unit.
@@ -57,6 +58,7 @@ class Placement:
     wanted: str
     unit: dict[Op, str] = field(default_factory=dict)
     refused: dict[Op, Refusal] = field(default_factory=dict)
+    work: dict[Op, Work] = field(default_factory=dict)
     ms: dict[Op, float] = field(default_factory=dict)
     segments: list[Segment] = field(default_factory=list)
     moved_ms: float = 0.0
@@ -81,6 +83,7 @@ def run(module: Module, wanted: str, chip: Chip, ios: int, units: Sequence[str] 
     problem = _Problem(module, units, chip, ios)
     placed.refused = dict(problem.refused) if wanted == "ane" else {}
     placed.unit = problem.solve()
+    placed.work = problem.work
     for op, unit in placed.unit.items():
         source = op.operands[0].op if op.operands and op.operands[0] is not None else None
         free = source is not None and placed.unit.get(source) == unit and is_free_after(op)
@@ -90,7 +93,7 @@ def run(module: Module, wanted: str, chip: Chip, ios: int, units: Sequence[str] 
     # Starting the CPU is free: the program that asks runs there.
     placed.calls_ms = chip.dispatch_ms * sum(s.unit != HOST for s in placed.segments)
     for segment in placed.segments:
-        streamed = weights_ms(sum(work(o).weights for o in segment.ops), segment.unit, chip)
+        streamed = weights_ms(sum(placed.work[o].weights for o in segment.ops), segment.unit, chip)
         placed.stream_ms += max(0.0, streamed - sum(placed.ms[o] for o in segment.ops))
     return placed
 
@@ -140,7 +143,9 @@ class _Problem:
                 why = refusal(op, chip, ios)
                 if why is not None:
                     self.refused[op] = why
-        self.ms = {u: {op: cost(op, u, chip).ms for op in self.ops} for u in dict.fromkeys((*self.units, HOST))}
+        self.work = {op: work(op) for op in self.ops}
+        every = dict.fromkeys((*self.units, HOST))
+        self.ms = {u: {op: milliseconds(done, u, chip) for op, done in self.work.items()} for u in every}
         self.free = {op for op in self.ops if is_free_after(op)}
 
     def takes(self, unit: str, op: Op) -> bool:
