@@ -8,7 +8,8 @@ from compiler import cli_rules
 from compiler.cli_compile import compile_command
 from compiler.cli_console import main
 from compiler.cli_export import export_command
-from compiler.cli_inspect import run_command, show_command
+from compiler.cli_inspect import show_command
+from compiler.cli_run import run_command
 from compiler.cli_targets import targets_command
 
 

@@ -39,6 +39,7 @@ def compile_command(
         Path | None, typer.Option(metavar="FILE.npz", help="What to prove on, by input name.", show_default="made up")
     ] = None,
     image: cli_wishes.ImageOption = None,
+    state: cli_wishes.StateOption = None,
     io: cli_wishes.IoOption = None,
     rename: cli_wishes.RenameOption = None,
     describe: cli_wishes.DescribeOption = None,
@@ -60,7 +61,7 @@ def compile_command(
 
     start = perf_counter()
     said = {"author": author, "license": license, "description": description, "version": model_version}
-    wishes = cli_wishes.wishes(image, io, rename, describe, said, metadata)
+    wishes = cli_wishes.wishes(image, state, io, rename, describe, said, metadata)
     options = Options(
         Target.of(target, os, precision, chip),
         dict(shapes.parse(s) for s in shape or ()),

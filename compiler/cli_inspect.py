@@ -10,33 +10,6 @@ import typer
 STAGES = ("import", "fuse", "lower", "half", "package", "meaning")
 
 
-def run_command(
-    package: Annotated[Path, typer.Argument(help="An ML Program package, whoever wrote it.", show_default=False)],
-    inputs: Annotated[Path, typer.Option(metavar="IN.npz", help="Arrays by input name.", show_default=False)],
-    outputs: Annotated[Path, typer.Option(metavar="OUT.npz", help="Where the results go.", show_default=False)],
-) -> None:
-    """Run a package on this machine: read it, give its operators meaning in ONNX, evaluate in onnxruntime."""
-    import numpy as np
-
-    from compiler import samples
-    from compiler.driver import Options, load_library
-    from compiler.errors import UserError
-    from compiler.proof import MilSession, read_package
-
-    module = read_package(package)
-    main = module.main
-    given = samples.fitted(samples.from_npz(inputs, [a.name for a in main.inputs]), main)
-    names = list(main.output_names)
-    results = MilSession(module, load_library(Options())).run(list(given.values()))
-    try:
-        with open(outputs, "wb") as file:
-            np.savez(file, **dict(zip(names, results, strict=True)))  # type: ignore[arg-type]  # names are keywords
-    except OSError as e:
-        raise UserError(f"cannot write {outputs}: {e.strerror}", "another folder, with --outputs") from e
-    for name, array in zip(names, results, strict=True):
-        typer.echo(f"  {name}  {array.dtype}{list(array.shape)}")
-
-
 def show_command(
     source: Annotated[
         Path, typer.Argument(metavar="MODEL|PKG", help="An ONNX model or a package.", show_default=False)

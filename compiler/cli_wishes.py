@@ -19,6 +19,10 @@ ImageOption = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+StateOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="IN:OUT", help="An output that comes back as an input.", rich_help_panel=_PANEL),
+]
 IoOption = Annotated[
     str | None,
     typer.Option(help="fp16 or fp32: float inputs and outputs.", show_default="the model's", rich_help_panel=_PANEL),
@@ -44,6 +48,7 @@ MetadataOption = Annotated[
 
 def wishes(
     image: list[str] | None,
+    state: list[str] | None,
     io: str | None,
     rename: list[str] | None,
     describe: list[str] | None,
@@ -60,6 +65,7 @@ def wishes(
 
     return Wishes(
         images=image or (),
+        states=state or (),
         io=io,
         rename=parse_pairs("--rename", rename or [], "OLD=NEW"),
         describe=parse_pairs("--describe", describe or [], "NAME=TEXT"),

@@ -106,16 +106,21 @@ def to_prove(
     if options.verify == "off":
         return None, []
     names = list(module.main.output_names)
-    reference = options.interface.reference(model, names)
+    interface = options.interface
+    reference = interface.reference(model, names)
+
+    def run(one: dict[str, Array]) -> dict[str, Array]:
+        return dict(zip(names, reference.run(one), strict=True))
+
     if options.inputs is None:
         # Both bounds of flexible shapes are tried, and with "full" a size between.
         count = SETS[options.verify] + is_flexible(module)
-        sets = samples.generate(module.main, count, lambda i: sizes_to_try(module, i))
+        sets = interface.draw(samples.generate(module.main, count, lambda i: sizes_to_try(module, i)), run)
     else:
-        inputs = [a.name for a in module.main.inputs]
+        inputs = [a.name for a in module.main.inputs if a.name not in interface.not_given()]
         given = options.inputs if isinstance(options.inputs, Mapping) else samples.from_npz(options.inputs, inputs)
-        return reference, [samples.fitted(given, module.main)]
-    return reference, options.interface.draw(sets, lambda one: dict(zip(names, reference.run(one), strict=True)))
+        sets = [samples.fitted(one, module.main) for one in interface.split(given, module.main)]
+    return reference, interface.chain(sets, run)
 
 
 def _expected(reference: Reference | None, tries: Sequence[Mapping[str, Array]], report: Report) -> list[list[Array]]:

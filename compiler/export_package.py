@@ -36,9 +36,10 @@ def package_to_onnx(
     """
     from compiler.export import to_onnx
     from compiler.running import give_meaning
-    from passes import cse, dce, emulate, fold, widen
+    from passes import cse, dce, emulate, fold, unstate, widen
 
     function = module.main
+    unstate.run(function)
     _fix(function, shapes or {})
     (emulate if rounding else widen).run(module)
     give_meaning(module, library)

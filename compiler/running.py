@@ -35,6 +35,8 @@ class MilSession:
 
     A module with open dimensions is given meaning for each combination of input shapes that it is run on, all sizes
     known: so does Core ML, and what an operator means can depend on them.
+
+    States are zeros at first and stay between runs, which so are calls in a row.
     """
 
     def __init__(self, module: Module, library: Library, probes: Sequence[Value] | None = None) -> None:
@@ -43,13 +45,19 @@ class MilSession:
         Args:
             probes: values to give out in place of the function's outputs.
         """
-        from passes import emulate
+        from passes import emulate, unstate
 
         function = module.main
+        states = unstate.run(function)
         if probes is not None:
             function.set_outputs(probes, [f"probe_{i}" for i in range(len(probes))])
         if any(isinstance(v.type, TensorType) and v.type.dtype is F16 for v in _values(module)):
             emulate.run(module)
+        self._states = {
+            a.name: np.zeros(a.type.static_shape, np.float32)
+            for a in function.inputs
+            if a.name in states and isinstance(a.type, TensorType)
+        }
         self._types = [(a.name, a.type) for a in function.inputs]
         self._module, self._library = module, library
         self._open = any(not t.is_static for _, t in self._types if isinstance(t, TensorType))
@@ -59,10 +67,13 @@ class MilSession:
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """The outputs for ``inputs``, which stand in the order of the function's and are cast to their types."""
-        fed = {}
-        for (name, type_), array in zip(self._types, inputs, strict=True):
+        fed: dict[str, Array] = {}
+        given = iter(inputs)
+        for name, type_ in self._types:
             assert isinstance(type_, TensorType)
+            array = self._states[name] if name in self._states else next(given)
             fed[name] = np.asarray(array).astype(type_.dtype.numpy, copy=False)
+        assert next(given, None) is None, "more arrays than inputs"
         shapes = tuple(a.shape for a in fed.values()) if self._open else ()
         session = self._sessions.get(shapes)
         if session is None:
@@ -71,7 +82,12 @@ class MilSession:
                 assert isinstance(argument.type, TensorType)
                 argument.type = argument.type.with_shape(fed[argument.name].shape)
             session = self._sessions[shapes] = _session(module, self._library)
-        return list(session.run(fed))
+        results = list(session.run(fed))
+        if self._states:
+            kept = results[len(results) - len(self._states) :]
+            self._states = dict(zip(self._states, kept, strict=True))
+            results = results[: len(results) - len(kept)]
+        return results
 
 
 def run_mil(

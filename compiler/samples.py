@@ -193,14 +193,16 @@ def _table_size(user: Op, name: str, index: Value) -> Dim | None:
     return None
 
 
-def fitted(given: Mapping[str, Array], function: Function) -> dict[str, Array]:
-    """``given`` in the order and with the element types of the function's inputs.
+def fitted(given: Mapping[str, Array], function: Function, names: Sequence[str] | None = None) -> dict[str, Array]:
+    """``given`` in the order and with the element types of the function's inputs, or of those called ``names``.
 
     Raises:
         UserError: an array is missing, or its shape is not the input's.
     """
     out = {}
     for argument in function.inputs:
+        if names is not None and argument.name not in names:
+            continue
         if argument.name not in given:
             raise UserError(f"there is no array for input '{argument.name}'{suggest(argument.name, given)}")
         out[argument.name] = np.asarray(given[argument.name])

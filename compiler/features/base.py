@@ -47,6 +47,18 @@ class Feature:
         """Made-up inputs of the prepared module → such as an app would give."""
         return sets
 
+    def split(self, given: Arrays, function: Function) -> list[Arrays]:
+        """Arrays that a user gives to prove on → sets of inputs of the prepared module."""
+        return [given]
+
+    def chain(self, sets: list[Arrays], run: Run) -> list[Arrays]:
+        """Sets of inputs → the same, with what one set takes from what came of the one before."""
+        return sets
+
+    def own_inputs(self) -> set[str]:
+        """Inputs of the prepared module that it sees to itself."""
+        return set()
+
     def to_model(self, inputs: Arrays) -> Arrays:
         """What the prepared module takes → what the model takes."""
         return inputs
@@ -96,6 +108,21 @@ class Interface:
         for f in self.features:
             sets = f.draw(sets, run)
         return sets
+
+    def split(self, given: Mapping[str, Array], function: Function) -> list[Arrays]:
+        sets = [dict(given)]
+        for f in self.features:
+            sets = [one for before in sets for one in f.split(before, function)]
+        return sets
+
+    def chain(self, sets: list[Arrays], run: Run) -> list[Arrays]:
+        for f in self.features:
+            sets = f.chain(sets, run)
+        return sets
+
+    def not_given(self) -> set[str]:
+        """Inputs of the prepared module that no user gives."""
+        return {name for f in self.features for name in f.own_inputs()}
 
     def package_inputs(self, inputs: Mapping[str, Array]) -> Arrays:
         out = dict(inputs)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from compiler.errors import UserError
-from compiler.features import element_types, image
+from compiler.features import element_types, image, state
 from compiler.features.base import Feature, Interface
 from compiler.features.naming import Naming
 
@@ -21,6 +21,7 @@ class Wishes:
 
     Attributes:
         images: ``NAME:rgb:scale=1/255`` for each input or output that is a picture.
+        states: ``h_in:h_out`` for each input that an output feeds at the next call.
         io: ``fp16`` or ``fp32`` for all float inputs and outputs.
         rename: new names of inputs and outputs by the model's.
         describe: a line on an input or output, by the model's name for it.
@@ -29,6 +30,7 @@ class Wishes:
     """
 
     images: Sequence[str] = ()
+    states: Sequence[str] = ()
     io: str | None = None
     rename: Mapping[str, str] = field(default_factory=dict)
     describe: Mapping[str, str] = field(default_factory=dict)
@@ -48,6 +50,8 @@ class Wishes:
         names = [f.name for f in features if isinstance(f, image.Image)]
         if twice := next((n for i, n in enumerate(names) if n in names[:i]), None):
             raise UserError(f"--image says '{twice}' twice", "one --image for each input or output")
+        if self.states:
+            features.append(state.parse(list(self.states)))
         if self.io is not None:
             features.append(element_types.parse(self.io))
         if self.rename or self.describe:

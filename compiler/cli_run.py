@@ -1,0 +1,36 @@
+"""``planish run PKG``: what a package computes, on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def run_command(
+    package: Annotated[Path, typer.Argument(help="An ML Program package, whoever wrote it.", show_default=False)],
+    inputs: Annotated[Path, typer.Option(metavar="IN.npz", help="Arrays by input name.", show_default=False)],
+    outputs: Annotated[Path, typer.Option(metavar="OUT.npz", help="Where the results go.", show_default=False)],
+    function: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which function.", show_default="the package's default")
+    ] = None,
+) -> None:
+    """Run a package on this machine: read it, give its operators meaning in ONNX, evaluate in onnxruntime."""
+    import numpy as np
+
+    from compiler import calls, samples
+    from compiler.driver import Options, load_library
+    from compiler.errors import UserError
+    from compiler.proof import read_package
+
+    module = calls.select(read_package(package), function, package)
+    given = samples.from_npz(inputs, calls.inputs_of(module.main))
+    results = calls.run_calls(module, load_library(Options()), given)
+    try:
+        with open(outputs, "wb") as file:
+            np.savez(file, **results)  # type: ignore[arg-type]  # names are keywords
+    except OSError as e:
+        raise UserError(f"cannot write {outputs}: {e.strerror}", "another folder, with --outputs") from e
+    for name, array in results.items():
+        typer.echo(f"  {name}  {array.dtype}{list(array.shape)}")
