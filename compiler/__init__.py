@@ -39,6 +39,7 @@ def compile(
     verify: Verify = "full",
     inputs: Mapping[str, np.ndarray[Any, Any]] | str | Path | None = None,
     wishes: Wishes | None = None,
+    report: str | Path | None = None,
 ) -> Compilation:
     """Compiles an ONNX model into a Core ML package on disk and proves it against onnxruntime.
 
@@ -55,6 +56,7 @@ def compile(
         verify: ``full`` proves on several sets of inputs, ``fast`` on one, ``off`` not at all.
         inputs: what to prove on in place of made-up inputs: arrays by input name, or an .npz file of them.
         wishes: what an app wants of inputs and outputs: ``compiler.Wishes(images=["x:rgb:scale=1/255"], io="fp16")``.
+        report: where an HTML page with graph, placement, sizes and errors goes, if one is wanted.
 
     Returns:
         The package's path, its module, and the report.
@@ -77,6 +79,7 @@ def compile(
         inputs,
         interface=wishes.interface() if wishes is not None else Interface(),
         metadata=wishes.said() if wishes is not None else None,
+        page=report,
     )
     return compile_model(model, output, options)
 

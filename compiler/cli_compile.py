@@ -49,6 +49,12 @@ def compile_command(
     model_version: cli_wishes.VersionOption = "",
     metadata: cli_wishes.MetadataOption = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write the report.")] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", metavar="FILE.html", help="Where to write a page with graph, placement, sizes, errors."
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Compile an ONNX model into a Core ML package and prove that it computes what the model computes."""
@@ -71,9 +77,12 @@ def compile_command(
         inputs,
         interface=wishes.interface(),
         metadata=wishes.said(),
+        page=page,
     )
     if json is not None and (json.is_dir() or not json.parent.is_dir()):
         raise UserError(f"{json} is no file that the report could be written to", "--json FILE in a folder that exists")
+    if page is not None and (page.is_dir() or not page.parent.is_dir()):
+        raise UserError(f"{page} is no file that the page could be written to", "--report FILE in a folder that exists")
     lines = Lines(quiet)
     try:
         done = compile_model(model, output, options, lines)

@@ -20,6 +20,8 @@ from compiler.stages import give_meaning, import_model, load_library, lower, opt
 if TYPE_CHECKING:
     import onnx
 
+    from compiler.page import Drawing
+
 __all__ = [
     "Compilation",
     "Options",
@@ -74,12 +76,33 @@ def compile_model(
         module = import_model(model, options, library, report)
         reference, tries = to_prove(model, module, options)
         know_the_model(module, report)
+        before = _drawing(module, options)
         optimize(module, library, report)
         lower(module, library, report)
         final = emit_and_prove(model, reference, module, tries, out.draft, library, options, report)
         out.publish()
     report.output = str(out.path)
+    if options.page is not None and before is not None:
+        from compiler import page
+
+        with report.stage("report") as stage:
+            stage.quiet = True
+            measurement = None
+            if reference is not None:
+                given = list(options.interface.package_inputs(tries[0]).values())
+                same = not options.interface.features
+                measurement = page.Measurement(reference, tries[0], given, library, same)
+            page.write(options.page, page.collect(before, final, report, measurement))
     return Compilation(out.path, final, report)
+
+
+def _drawing(module: Module, options: Options) -> Drawing | None:
+    """The model as it was imported, where a page is to show it."""
+    if options.page is None:
+        return None
+    from compiler import page
+
+    return page.draw(module)
 
 
 def at_stage(model: str | Path, stage: str, options: Options) -> Module:

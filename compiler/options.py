@@ -31,6 +31,7 @@ class Options:
         inputs: what to prove on in place of made-up inputs: arrays by input name, or an .npz file of them.
         interface: what an app wants of inputs and outputs.
         metadata: what the package says of itself, besides where it comes from.
+        page: where an HTML page about the compile goes, if one is wanted.
     """
 
     target: Target = field(default_factory=Target)
@@ -41,3 +42,4 @@ class Options:
     inputs: Mapping[str, Array] | str | Path | None = None
     interface: Interface = field(default_factory=Interface)
     metadata: Metadata | None = None
+    page: str | Path | None = None

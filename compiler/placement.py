@@ -49,6 +49,7 @@ def describe(placed: Placement) -> dict[str, Any]:
             "calls_ms": round(placed.calls_ms, 4),
             "weights_ms": round(placed.stream_ms, 4),
         },
+        "reasons": _grouped(placed, macs),
         "off": [
             {"op": short(op), "node": node(op), "unit": placed.unit[op], "macs": macs[op], **why(op, placed)}
             for op in list(off(placed))[:LISTED]
@@ -91,14 +92,11 @@ def sentence(facts: Mapping[str, Any]) -> str:
 
 def reasons(facts: Mapping[str, Any]) -> list[str]:
     """One line for each reason that keeps operators off: how many, which, why."""
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for row in facts["off"]:
-        groups.setdefault(row["reason"], []).append(row)
     lines = []
-    for reason, rows in sorted(groups.items(), key=lambda item: -len(item[1])):
-        names = list(dict.fromkeys(r["op"] for r in rows))
-        kinds = ", ".join(names[:3]) + (f" and {len(names) - 3} more kinds" if len(names) > 3 else "")
-        lines.append(f"{len(rows)} on the {UNIT_TITLES[rows[0]['unit']]} ({kinds}): {reason}")
+    for row in facts["reasons"]:
+        kinds = row["kinds"]
+        named = ", ".join(kinds[:3]) + (f" and {len(kinds) - 3} more kinds" if len(kinds) > 3 else "")
+        lines.append(f"{row['ops']} on the {UNIT_TITLES[row['unit']]} ({named}): {row['reason']}")
     return lines
 
 
@@ -133,6 +131,28 @@ def memory(placed: Placement) -> int:
         most = max(most, live)
         live -= sum(sizes[v] for v in ends.get(i, ()))
     return weights + most
+
+
+def _grouped(placed: Placement, macs: Mapping[Op, int]) -> list[dict[str, Any]]:
+    """The reasons that keep operators off, with what they keep off: most multiplications first, then most operators."""
+    groups: dict[tuple[str, ...], list[Op]] = {}
+    for op in off(placed):
+        facts = why(op, placed)
+        groups.setdefault((placed.unit[op], facts["reason"], facts["remedy"], facts["source"]), []).append(op)
+    rows = [
+        {
+            "ops": len(ops),
+            "macs": _sum(macs, ops),
+            "unit": unit,
+            "kinds": list(dict.fromkeys(short(op) for op in ops)),
+            "nodes": [n for n in (node(op) for op in ops[:12]) if n],
+            "reason": reason,
+            "remedy": remedy,
+            "source": source,
+        }
+        for (unit, reason, remedy, source), ops in groups.items()
+    ]
+    return sorted(rows, key=lambda r: (-int(str(r["macs"])), -int(str(r["ops"]))))
 
 
 def _count(unit: Mapping[Op, str], weight: Mapping[Op, int] | None = None) -> dict[str, int]:
