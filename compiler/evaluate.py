@@ -13,6 +13,7 @@ from compiler import ir
 from compiler.dialects import onnx_proto
 from compiler.errors import PlanishError, UserError
 from compiler.export import Export, to_onnx
+from compiler.mixed_signs import unify_signs
 
 __all__ = ["EvaluationError", "Session", "run", "to_onnx"]
 
@@ -60,6 +61,7 @@ class Session:
         function = source.main if isinstance(source, ir.Module) else source
         # onnxruntime copies initializers once more than inputs; fusions need to know them as constants.
         export = Export(function, extra, detach=True, borrow=not optimize)
+        unify_signs(export.model.graph, export.ops)
         self._ops = export.ops
         self._types: dict[str, ir.Type] = {a.name: a.type for a in function.inputs}
         self._outputs = export.output_names

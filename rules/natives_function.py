@@ -27,6 +27,8 @@ def expand(b: RuleBuilder, m: Bindings) -> tuple[Value | None, ...]:
     from passes import dce, fold
 
     op = m.ys[0].op
+    if op.attributes.get("softcap", 0.0) < 0:
+        raise Decline("a negative cap, which the definition takes and onnxruntime's kernel ignores")
     model = _model_of(op)
     try:
         body = frontend.load(_inlined(model, op))

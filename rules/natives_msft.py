@@ -50,6 +50,9 @@ def embed_layer_norm(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
     """Without position ids, the positions are those in the sequence. The mask counts only in the second result."""
     if len(m.ys) > 1 and m.ys[1].use_count:
         raise Decline("the number of tokens that count is asked for")
+    for ids in (m.segments, m.mask, m.positions):
+        if ids is not None and ids.type.shape != m.ids.type.shape:
+            raise Decline("not one number for each token")
     total = b.op("onnx.Gather", [m.word, m.ids], {"axis": 0})
     if m.positions is not None:
         at = b.op("onnx.Gather", [m.position, m.positions], {"axis": 0})
@@ -66,7 +69,8 @@ def embed_layer_norm(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
 
 
 def attention(b: RuleBuilder, m: Bindings) -> Value:
-    """Self-attention of one projection, without a cache. A mask of (batch, keys) is 1 for what may be seen."""
+    """Self-attention of one projection, without a cache. A mask of (batch, keys) is positive for what may be
+    seen."""
     a = m.a
     if m.past is not None or a.get("do_rotary"):
         raise Decline("a cache, or rotary positions")
@@ -106,8 +110,9 @@ def attention(b: RuleBuilder, m: Bindings) -> Value:
 def _mask(b: RuleBuilder, m: Bindings, dtype: Any, hidden: float) -> Value:
     if m.mask.type.rank != 2:
         raise Decline("a mask of another form than (batch, keys)")
-    lifted = b.op("onnx.Unsqueeze", [b.op("onnx.Cast", [m.mask], {"to": m.x.type.dtype}), np.array([1, 2])])
-    result: Value = b.op("onnx.Mul", [b.op("onnx.Sub", [dtype.type(1), lifted]), dtype.type(hidden)])
+    seen = b.op("onnx.Greater", [m.mask, np.array(0, m.mask.type.dtype.numpy)])
+    lifted = b.op("onnx.Unsqueeze", [seen, np.array([1, 2])])
+    result: Value = b.op("onnx.Where", [lifted, dtype.type(0), dtype.type(hidden)])
     return result
 
 

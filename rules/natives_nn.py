@@ -89,7 +89,7 @@ def lower_conv_transpose(b: RuleBuilder, m: Bindings) -> Value:
                     raise Decline("the size of the input is not known")
                 total = s * (size - 1) + extra[i] + (k - 1) * d + 1 - m.o[-n:][i]
             else:
-                total = extra[i] + (k - 1) * d + 1 - s
+                total = max(0, extra[i] + (k - 1) * d + 1 - s)  # nothing is added to reach the size
             head = total // 2 if m.a == "SAME_UPPER" else total - total // 2
             pads[i] = [head, total - head]
     elif m.a == "VALID":

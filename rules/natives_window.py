@@ -82,17 +82,22 @@ def window_pads(
         sizes, results: the spatial dimensions of input and output.
 
     Raises:
-        Decline: it rounds up and the sizes are not known.
+        Decline: it rounds up and the sizes are not known; or a window is larger than the padded input, of which ONNX
+            makes one window by its way of rounding, and Core ML none.
     """
     dilations = dilations or [1] * len(kernel)
     out = list(explicit_pads(auto_pad, pads, sizes, kernel, strides, dilations))
-    if not ceil_mode or auto_pad not in ("NOTSET", "", "VALID"):
+    if auto_pad not in ("NOTSET", "", "VALID"):
         return tuple(out)
     for i, (size, result) in enumerate(zip(sizes, results)):
-        if not isinstance(size, int) or not isinstance(result, int):
-            raise Decline("the sizes are not known, and it rounds up")
-        used = (result - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1
-        out[2 * i + 1] += max(0, used - size - out[2 * i] - out[2 * i + 1])
+        reach = (kernel[i] - 1) * dilations[i] + 1
+        if ceil_mode:
+            if not isinstance(size, int) or not isinstance(result, int):
+                raise Decline("the sizes are not known, and it rounds up")
+            used = (result - 1) * strides[i] + reach
+            out[2 * i + 1] += max(0, used - size - out[2 * i] - out[2 * i + 1])
+        if isinstance(size, int) and size + out[2 * i] + out[2 * i + 1] < reach:
+            raise Decline("a window is larger than the padded input")
     return tuple(out)
 
 

@@ -35,6 +35,21 @@ def test_outputs_come_by_name_and_values_by_value():
     np.testing.assert_array_equal(found[f.inputs[0]], X)
 
 
+@pytest.mark.parametrize(("left", "right"), [("u8", "i8"), ("i8", "u8")])
+@pytest.mark.parametrize("conv", [False, True])
+def test_products_of_mixed_signs_are_exact(left: str, right: str, conv: bool):
+    """Pairs of products once saturated at 16 bits on processors without VNNI."""
+    most = {"u8": 255, "i8": -128}
+    a = np.full((2, 4, 6, 6) if conv else (2, 64), most[left], ir.dtype(left).numpy)
+    w = np.full((3, 4, 3, 3) if conv else (64, 3), most[right], ir.dtype(right).numpy)
+    f, b = function("y", a=ir.TensorType(ir.dtype(left), a.shape))
+    zero = b.constant(np.array(3, w.dtype), "onnx")
+    name = "onnx.ConvInteger" if conv else "onnx.MatMulInteger"
+    f.set_outputs([b.op(name, [f.inputs[0], b.constant(w, "onnx"), None, zero]).result])
+    y = evaluate.run(f, {"a": a})["y"]
+    assert (y == int(a.flat[0]) * (int(w.flat[0]) - 3) * (36 if conv else 64)).all()
+
+
 def test_a_session_is_used_again():
     f, b = function("y", "z", x=F32)
     relu = b.op("onnx.Relu", f.inputs).result

@@ -141,10 +141,12 @@ _MATCHED = 3
 def matches(entry: Entry, anchor: Op, target: object) -> bool:
     """Whether a rule matches at an operator of an example; where a condition cannot be computed, it does not.
 
+    A matcher relies on being asked for operators of the right name only.
+
     Examples are guessed, and some are such as no model has: what a condition makes of them is for `prove` to judge.
     """
     try:
-        return entry.matcher.match(anchor, target) is not None
+        return anchor.name in entry.keys and entry.matcher.match(anchor, target) is not None
     except Exception:
         return False
 

@@ -92,6 +92,13 @@ class _Maker:
         self.dtype = _DTYPES[0] if guess < len(_SHAPES) else rng.choice(_DTYPES)
         self.sizes: dict[str, int] = {}
         self.serial = 0
+        #: What an operator may be, where it was unified with others.
+        self.narrowed: dict[Node, frozenset[str]] = {}
+        for pair in self.found:
+            if isinstance(pair, tuple):
+                a, b = pair
+                both = self.narrowed.get(a, a.ops) & self.narrowed.get(b, b.ops)
+                self.narrowed[a] = self.narrowed[b] = both
 
     def make(self, roots: list[Term]) -> Example:
         outputs = [self.value(t, None, 0, []) for t in roots]
@@ -128,7 +135,7 @@ class _Maker:
         if node in self.begun:
             raise ValueError("two patterns unified to an operator that feeds itself")
         self.begun.add(node)
-        defn = lookup(min(node.ops))
+        defn = lookup(min(self.narrowed.get(node) or node.ops))
         operands: list[Value | None] = []
         for i, a in enumerate(node.args):
             operands.append(None if a is None else self.value(a, defn, i, operands))

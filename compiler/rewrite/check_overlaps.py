@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
 
 from compiler.errors import UserError
 from compiler.ir import InferenceError, Module, Op
@@ -182,6 +185,8 @@ def _try(
             example = make(outer.roots, found, guess)
             if example is None or node not in example.ops or not matches(a, example.ops[root], target):
                 continue
+            if any(_is_computed_constant(op) for op in example.module.walk()):
+                continue
             if not matches(b, example.ops[node], target):
                 continue
             tried += 1
@@ -198,6 +203,12 @@ def _try(
             if tried >= 2:
                 return None
     return None
+
+
+def _is_computed_constant(op: Op) -> bool:
+    """Whether all that an operator depends on is constant. Such operators are folded away before rules see them."""
+    operands = [v for v in op.operands if v is not None]
+    return bool(operands) and not op.defn.terminator and all(v.constant is not None for v in operands)
 
 
 def _outcome(entry: Entry, example: Example, anchor: Op, stage: Stage, target: object) -> str | None:
@@ -221,9 +232,7 @@ def _canonical(module: Module) -> str:
                 visit(v.op)
         numbers[op] = len(numbers)
         operands = ", ".join(_spelled(v, numbers) for v in op.operands)
-        attributes = ", ".join(
-            f"{k} = {v.tolist() if hasattr(v, 'tolist') else v}" for k, v in sorted(op.attributes.items())
-        )
+        attributes = ", ".join(f"{k} = {_written(v)}" for k, v in sorted(op.attributes.items()))
         lines.append(f"  %{numbers[op]} = {op.name}({operands}) {{{attributes}}}")
 
     outputs = module.main.outputs
@@ -232,6 +241,15 @@ def _canonical(module: Module) -> str:
             visit(v.op)
     lines.append(f"  return {', '.join(_spelled(v, numbers) for v in outputs)}")
     return "\n".join(lines)
+
+
+def _written(v: Any) -> Any:
+    """An attribute. One number is written once, whatever the shape: rules leave it to broadcasting."""
+    if not isinstance(v, np.ndarray):
+        return v
+    if v.dtype.kind == "f":
+        v = v + v.dtype.type(0)  # no rule minds the sign of zero
+    return v.flat[0].item() if v.size and v.dtype != object and bool((v == v.flat[0]).all()) else v.tolist()
 
 
 def _spelled(v: object, numbers: dict[Op, int]) -> str:

@@ -137,7 +137,12 @@ class Sampler(LeafSampler):
             spec = defn.operands[-1]
             most = 3 if spec.arity == "variadic" else len(defn.operands) - first
             least = max(0, defn.operand_range[0] - first)
-            for k in range(rng.choice([n for n in (1, 1, 2, 0, 3) if least <= n <= most] or [least])):
+            counts = [n for n in (1, 1, 2, 0, 3) if least <= n <= most] or [least]
+            if defn.regions:  # these take what a seed's take
+                counts = [
+                    len(x.operands) - first for x in self.seeds.of(defn.name) if len(x.operands) >= first
+                ] or counts
+            for k in range(rng.choice(counts)):
                 unknown[first + k] = s.ValuePattern(f"{rest.id}__{k}", False, rest.constraint, rest.pos)
         number = len(self.nodes)
         reason = "no operands"

@@ -68,17 +68,20 @@ class LeafSampler(AttributeSampler):
             self.length = dims[0]
         array: Array | None = None
         low, high = (like.low, like.high) if like is not None else (None, None)
+        within = to.is_float and spec.name.endswith("_scale")
+        if within:  # of a quantized tensor: what division by zero gives is not said, so nothing can be held to it
+            low, high = draw.SCALES
         if like is not None and like.contents is not None and self.careful:
             numbers = True
         if numbers and (self.careful or (len(dims) < 2 and rng.random() < 0.9)):
             array = self.numbers(dims, to, like, names, shapes)
         if array is None:
-            array = draw.contents(rng, TensorType(to, dims), low, high, self.wild)
+            array = draw.contents(rng, TensorType(to, dims), low, high, self.wild, within)
         const = constraint is not None and constraint.const
         const = const or (p.id in self.variant.bindings and self.variant.bindings[p.id].const if name else False)
         # Elements of less than a byte are packed where they come from outside.
         const = const or to.bits < 8 or rng.random() < (0.75 if numbers else 0.08)
-        return Leaf(array, const, dialect, pinned=pin is not None, low=low, high=high)
+        return Leaf(array, const, dialect, low=low, high=high, within=within)
 
     def literal(self, p: s.LiteralPattern, to: DType, shapes: Sequence[tuple[int, ...]], dialect: str) -> Leaf | None:
         if not to.is_float and (not float(p.value).is_integer() or (p.value < 0 and to.kind in ("uint", "bool"))):

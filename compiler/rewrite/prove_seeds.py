@@ -12,7 +12,7 @@ import functools
 import pickle
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +61,7 @@ class Seeds:
         """The seeds for an operator; those of its newest form, put into the terms of an older one; often none."""
         own = _suite().get(name)
         if own is not None:
-            return own
+            return tuple(self._renewed(s) for s in own) if own[0].regions else own
         plain, _, version = name.partition("@")
         if version:
             defn = lookup(name)
@@ -69,6 +69,15 @@ class Seeds:
         if self.library is not None and "lower" in self.library.stages and name not in _suite():
             return self.lowered.get(name, ())
         return ()
+
+    def _renewed(self, seed: Seed) -> Seed:
+        """The seed with the older forms in its regions put into new ones, beside which other operators can stand."""
+        module = as_module(seed)
+        if module is None or self.library is None or "upgrade" not in self.library.stages:
+            return seed
+        self.library.rewrite(module, "upgrade")
+        ops = [op for op in module.main.block.ops if op.name == seed.op]
+        return replace(seed, regions=tuple(_detached(ops[0])))
 
     @functools.cached_property
     def lowered(self) -> dict[str, tuple[Seed, ...]]:
@@ -115,7 +124,8 @@ def as_module(seed: Seed) -> Module | None:
         for i, s in enumerate(seed.operands)
     ]
     try:
-        op = builder.op(seed.op, operands, seed.attributes, results=seed.results)
+        regions = [clone_block(r, {}) for r in seed.regions]
+        op = builder.op(seed.op, operands, seed.attributes, results=seed.results, regions=regions)
     except InferenceError:
         return None
     function.set_outputs(op.results, [f"y{i}" for i in range(len(op.results))])

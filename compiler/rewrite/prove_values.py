@@ -19,6 +19,8 @@ WEIGHTS = {"f32": 60, "f16": 20, "i64": 12, "i32": 10, "bool": 6, "f64": 4, "u8"
 #: Drawn only where nothing else is allowed: onnxruntime has few kernels for them.
 RARE = {"bf16", "u1", "u2", "u3", "u6", "i2", "u4", "i4", "c64", "c128", "string"}
 SIZES = (1, 1, 2, 2, 3, 3, 4, 5, 7)
+#: Scales of quantized tensors: positive, and such that 8 bits are neither all cut off nor all zero.
+SCALES = (0.004, 0.5)
 _SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.5, 2.0, 3.0, 1e-3, -1e-3)
 _WORDS = ("", "a", "ab", "Abc", "häuser", "12")
 
@@ -70,13 +72,15 @@ def like(rng: random.Random, other: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def contents(
-    rng: random.Random, type_: TensorType, low: float | None = None, high: float | None = None, wild: bool = False
-) -> Array:
+    rng: random.Random, type_: TensorType, low: float | None = None, high: float | None = None, wild: bool = False,
+    within: bool = False,
+) -> Array:  # fmt: skip
     """Contents of a tensor.
 
     Args:
         low, high: a range that is known to make sense.
         wild: also infinities, NaN, and numbers of extreme size.
+        within: nothing outside of the range.
     """
     dims, to = type_.static_shape, type_.dtype
     n = type_.size or 0
@@ -91,6 +95,8 @@ def contents(
         )
     if to.is_integer:
         return _integers(rng, gen, to, n, low, high).reshape(dims)
+    if within and low is not None and high is not None:
+        return np.asarray(gen.uniform(low, high, n)).astype(to.numpy).reshape(dims)
     out = _floats(rng, gen, n, low, high)
     if rng.random() < 0.3 and n:
         for _ in range(rng.randint(1, 3)):

@@ -38,7 +38,7 @@ class Varying:
                 array = np.array(values, dtype=np.int64).astype(leaf.array.dtype).reshape(dims)
                 return replace(leaf, array=array, names=None)
         type_ = TensorType(leaf.type.dtype, dims)
-        array = draw.contents(self.rng, type_, leaf.low, leaf.high, self.sampler.wild)
+        array = draw.contents(self.rng, type_, leaf.low, leaf.high, self.sampler.wild, leaf.within)
         return replace(leaf, array=array, names=leaf.names if dims == leaf.array.shape else None)
 
     def retyped(self, name: str, to: DType | None, recipe: Recipe) -> Recipe | None:
@@ -52,7 +52,7 @@ class Varying:
         for n, other in recipe.leaves.items():
             if n == name or (other.array.dtype == old and self.rng.random() < 0.9):
                 type_ = TensorType(to, other.array.shape)
-                array = draw.contents(self.rng, type_, other.low, other.high, self.sampler.wild)
+                array = draw.contents(self.rng, type_, other.low, other.high, self.sampler.wild, other.within)
                 if other.pinned:
                     try:
                         exact = other.array if other.literal is None else np.full(other.array.shape, other.literal)

@@ -44,6 +44,8 @@ class Leaf:
     #: The range from which contents are drawn, where the operator that uses it is picky.
     low: float | None = None
     high: float | None = None
+    #: Contents outside of the range make no sense.
+    within: bool = False
     #: The number that the pattern asks for, where it does.
     literal: float | None = None
 

@@ -115,9 +115,20 @@ def test_the_command(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["fmt", "--check", str(path)]).exit_code == 0
 
 
-def test_overlaps_of_a_large_stage_are_found_soon() -> None:
+def test_no_overlap_is_seen_on_what_cannot_be() -> None:
+    """Computed constants are folded before rules see them, and a matcher is asked for its own operators only."""
+    stage = library(
+        """rule a { match { z = Mul(Mul(x, k: const), 2.0) } rewrite { z = Sub(x, k) } }
+        rule b { match { z = Mul(x: const, Sigmoid(x)) } rewrite { z = x } }
+        rule c { match { m = {Add, Div}(x, 3.0); z = Relu(m) } where { op_name(m) == "onnx.Add" } rewrite { z = x } }
+        rule d { match { z = Div(x, 3.0) } rewrite { z = Neg(x) } }"""
+    ).stage("fuse")
+    assert list(overlapping(stage.entries, stage)) == []
+
+
+def test_the_order_of_fusions_is_settled_and_that_is_found_soon() -> None:
     """Patterns that name one value several times, unified with each other, once went round in a circle."""
     stage = load_library().stage("fuse")
     started = time.process_time()
-    assert all(d.severity == "warning" and d.example for d in overlapping(stage.entries, stage))
+    assert list(overlapping(stage.entries, stage)) == []
     assert time.process_time() - started < 60
