@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from compiler import hardware
@@ -39,6 +39,7 @@ def describe(placed: Placement) -> dict[str, Any]:
         "macs": _count(placed.unit, macs),
         "residency": {"ops": _share(len(on), len(placed.unit)), "macs": _share(_sum(macs, on), _sum(macs, macs))},
         "eligible": {"ops": _share(len(taken), len(placed.unit)), "macs": _share(_sum(macs, taken), _sum(macs, macs))},
+        "interior_layout_ops": interior_layout_ops(placed.unit),
         "segments": [{"unit": s.unit, "ops": len(s.ops)} for s in placed.segments],
         "estimates": {
             "latency_ms": round(placed.total_ms, 4),
@@ -98,6 +99,21 @@ def reasons(facts: Mapping[str, Any]) -> list[str]:
         named = ", ".join(kinds[:3]) + (f" and {len(kinds) - 3} more kinds" if len(kinds) > 3 else "")
         lines.append(f"{row['ops']} on the {UNIT_TITLES[row['unit']]} ({named}): {row['reason']}")
     return lines
+
+
+def interior_layout_ops(ops: Collection[Op]) -> int:
+    """How many transposes and reshapes have an operator with multiplications somewhere before them and one behind."""
+    names = hardware.costs()["kinds"]["layout"]
+    computes = {op for op in ops if hardware.work(op).macs}
+    behind: set[Op] = set()  # computations, and what needs them
+    for op in ops:
+        if op in computes or any(v is not None and v.op in behind for v in op.operands):
+            behind.add(op)
+    before: set[Op] = set()  # computations, and what they need
+    for op in reversed(list(ops)):
+        if op in computes or any(user in before for r in op.results for user in r.users):
+            before.add(op)
+    return sum(short(op) in names for op in ops if op in behind and op in before)
 
 
 def percent(share: float) -> str:

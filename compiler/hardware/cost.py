@@ -7,7 +7,7 @@ from functools import cache
 
 from compiler.hardware.capability import is_parameter, short_name
 from compiler.hardware.facts import Chip, chip, costs
-from compiler.hardware.work import Work, kinds, size, work
+from compiler.hardware.work import Work, inner, kinds, size, trips, work
 from compiler.ir import Op, TensorType, Value
 
 UNITS = ("ane", "gpu", "cpu")
@@ -31,7 +31,7 @@ class Cost:
 def cost(op: Op, unit: str, on: Chip) -> Cost:
     """What ``op`` costs on ``unit`` ("ane", "gpu" or "cpu") of chip ``on``; the unit need not take it."""
     done = work(op)
-    ms = milliseconds(done, unit, on)
+    ms = trips(op) * sum(cost(o, unit, on).ms for o in inner(op)) if op.regions else milliseconds(done, unit, on)
     return Cost(ms, ms * watts(unit, on), _memory(op, unit) + done.weights)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -39,11 +39,11 @@ class Work:
 def kinds() -> Mapping[str, str]:
     """The kind of each operator that is no copy, by its name without dialect."""
     table = costs()["kinds"]
-    return {name: kind for kind in table if kind not in ("view", "layout") for name in table[kind]}
+    return {name: kind for kind in table if kind != "layout" for name in table[kind]}
 
 
 def work(op: Op) -> Work:
-    """The work of ``op``, regions included once."""
+    """The work of ``op``; of one with regions, what its operators do, as often as :func:`trips` says."""
     moved = sum(size(t) for _, t in activations(op))
     weights = sum(stored(v) for v in dict.fromkeys(op.operands) if v is not None and is_parameter(v))
     kind = kinds().get(short_name(op), "copy")
@@ -58,17 +58,40 @@ def work(op: Op) -> Work:
             return _recurrent(op, moved, weights)
         case "binary" if _one_flows(op):
             kind = "copy"
-    inner = [work(o) for region in op.regions for o in region.ops if not o.defn.terminator and o.defn.constant is None]
-    if inner:
+    if op.regions:
+        parts, times = [work(o) for o in inner(op)], trips(op)
         return Work(
-            "dense" if any(w.macs for w in inner) else "copy",
-            sum(w.flops for w in inner),
-            sum(w.macs for w in inner),
+            "dense" if any(w.macs for w in parts) else "copy",
+            times * sum(w.flops for w in parts),
+            times * sum(w.macs for w in parts),
             1,
-            moved + sum(w.moved for w in inner),
-            weights + sum(w.weights for w in inner),
+            moved + times * sum(w.moved for w in parts),
+            weights + sum(w.weights for w in parts),
         )
     return Work(kind, moved=moved, weights=weights)
+
+
+def inner(op: Op) -> Iterator[Op]:
+    """The operators of a region operator's regions that compute something."""
+    for region in op.regions:
+        for o in region.ops:
+            if not o.defn.terminator and not any(is_parameter(r) for r in o.results):
+                yield o
+
+
+def trips(op: Op) -> int:
+    """How often a loop runs where its condition is ``less(counter, constant)`` and it counts from 0; else 1."""
+    if short_name(op) != "while_loop" or not op.regions:
+        return 1
+    terminator = op.regions[0].terminator
+    condition = terminator.operands[0] if terminator is not None and terminator.operands else None
+    while condition is not None and condition.op is not None and short_name(condition.op) == "logical_and":
+        condition = condition.op.operands[0]
+    if condition is None or condition.op is None or short_name(condition.op) != "less":
+        return 1
+    bound = condition.op.operands[1]
+    limit = bound.constant if bound is not None else None
+    return max(1, int(limit.reshape(-1)[0])) if limit is not None and limit.size == 1 else 1
 
 
 def size(type_: TensorType) -> int:

@@ -94,3 +94,31 @@ def test_memory_on_the_ane_is_padded_to_64_bytes() -> None:
     chip = hardware.chip("M1")
     assert hardware.cost(column, "cpu", chip).memory == 2 * 32 * 2
     assert hardware.cost(column, "ane", chip).memory == 2 * 32 * 64
+
+
+LOOP = """
+module @m {
+  func @main(%x: tensor<4x4xf16>) -> (%o: tensor<4x4xf16>) {
+    %zero = mil.const() {val = dense<0>} : tensor<i32>
+    %i, %y = mil.while_loop(%zero, %x) cond { ^(%a: tensor<i32>, %b: tensor<4x4xf16>)
+      %n = mil.const() {val = dense<7>} : tensor<i32>
+      %c = mil.less(%a, %n) : tensor<bool>
+      return %c
+    } body { ^(%d: tensor<i32>, %e: tensor<4x4xf16>)
+      %one = mil.const() {val = dense<1>} : tensor<i32>
+      %f = mil.add(%d, %one) : tensor<i32>
+      %g = mil.matmul(%e, %e) : tensor<4x4xf16>
+      return %f, %g
+    } : (tensor<i32>, tensor<4x4xf16>)
+    return %y
+  }
+}
+"""
+
+
+def test_a_loop_is_counted_as_often_as_it_runs() -> None:
+    loop = next(o for o in ir.parse_module(LOOP).main.block.ops if o.regions)
+    assert hardware.work(loop).macs == 7 * 4**3
+    one = next(o for o in loop.walk() if o.name == "mil.matmul")
+    chip = hardware.chip("M1")
+    assert hardware.cost(loop, "cpu", chip).ms >= 7 * hardware.cost(one, "cpu", chip).ms
