@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from compiler import onnx_backend
     from compiler.driver import Compilation, Verify
     from compiler.features.wishes import Wishes
+    from compiler.multifunction import Bundle
     from compiler.shapes import Size
     from compiler.target import Precision, Unit
 
-__all__ = ["Wishes", "compile", "onnx_backend"]
+    Model = str | Path | onnx.ModelProto
+
+__all__ = ["Wishes", "bundle", "compile", "onnx_backend"]
 
 
 def compile(
@@ -82,6 +85,43 @@ def compile(
         page=report,
     )
     return compile_model(model, output, options)
+
+
+def bundle(
+    output: str | Path,
+    functions: Mapping[str, Model | tuple[Model, Mapping[str, Sequence[Size]]]],
+    target: Unit = "ane",
+    *,
+    os: str = "ios18",
+    precision: Precision | None = None,
+    default: str | None = None,
+    verify: Verify = "full",
+) -> Bundle:
+    """Puts several models, or one at several shapes, into one package as functions that share their weights.
+
+    Args:
+        functions: by name a model, a model and the shapes of its inputs, or a package with one function.
+        target, os, precision, verify: as for :func:`compile`, for each model.
+        default: the function that runs when none is named; the first when None.
+
+    Returns:
+        The package's path, how each function was compiled, and sizes.
+
+    Raises:
+        compiler.errors.UserError: a function or an option cannot be used.
+        compiler.errors.UnsupportedError: the target or this compiler cannot do what a model needs.
+        compiler.errors.VerificationError: a function does not compute what its model computes.
+    """
+    from compiler.driver import Options
+    from compiler.multifunction import Part
+    from compiler.multifunction import bundle as make
+    from compiler.target import Target
+
+    parts = []
+    for name, given in functions.items():
+        source, shapes = given if isinstance(given, tuple) else (given, {})
+        parts.append(Part(name, source, {n: tuple(shape) for n, shape in shapes.items()}))
+    return make(output, parts, Options(Target.of(target, os, precision), verify=verify), default)
 
 
 def __getattr__(name: str) -> object:

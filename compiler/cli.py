@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from compiler import cli_rules
+from compiler.cli_bundle import bundle_command
 from compiler.cli_compile import compile_command
 from compiler.cli_console import main
 from compiler.cli_export import export_command
@@ -22,6 +23,7 @@ compile_app.command()(compile_command)
 
 planish_app = _app(help="A compiler from ONNX to Core ML whose knowledge is rules that you can read, prove and write.")
 planish_app.command("compile", no_args_is_help=True)(compile_command)
+planish_app.command("bundle", no_args_is_help=True)(bundle_command)
 planish_app.command("run", no_args_is_help=True)(run_command)
 planish_app.command("export", no_args_is_help=True)(export_command)
 planish_app.command("show", no_args_is_help=True)(show_command)
