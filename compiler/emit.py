@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compiler import frontend
 from compiler.ir import Module, Op, clone_module
 from compiler.options import Options
 from compiler.proof import Reference, judge, read_package, run_mil
@@ -128,7 +129,9 @@ def _expected(reference: Reference | None, tries: Sequence[Mapping[str, Array]],
         return []
     with report.stage("reference") as stage:
         stage.quiet = True
-        return [reference.run(t) for t in tries]
+        expected = [reference.run(t) for t in tries]
+        reference.close()
+        return expected
 
 
 def _measure_own_noise(
@@ -164,6 +167,7 @@ def write(module: Module, draft: Path, library: Library, report: Report, metadat
     with report.stage("write") as stage:
         said = metadata or mil.Metadata()
         mil.write(module, draft, os=report.target.os, metadata=replace(said, user={**said.user, **origin}))
+        frontend.let_go()
         report.bytes["package"] = size_on_disk(draft)
         stage.what, stage.result = draft.name, megabytes(report.bytes["package"])
 

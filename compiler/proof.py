@@ -191,10 +191,23 @@ class Reference:
             UserError: onnxruntime does not take it.
         """
         self.source = source
-        given = source if isinstance(source, (str, Path)) else source.SerializeToString()
-        self._session = _session(given, level=level)
-        self.input_names = [i.name for i in self._session.get_inputs()]
-        self.output_names = [o.name for o in self._session.get_outputs()]
+        self._level = level
+        self._session: Any = None
+        session = self.open()
+        self.input_names = [i.name for i in session.get_inputs()]
+        self.output_names = [o.name for o in session.get_outputs()]
+
+    def open(self) -> Any:
+        """The session, opened again if it was closed."""
+        if self._session is None:
+            source = self.source
+            given = source if isinstance(source, (str, Path)) else source.SerializeToString()
+            self._session = _session(given, level=self._level)
+        return self._session
+
+    def close(self) -> None:
+        """Lets go of onnxruntime's copy of the weights until the model runs again."""
+        self._session = None
 
     def at(self, level: str) -> Reference:
         """The same model, optimized as far as ``level`` says."""
@@ -204,7 +217,7 @@ class Reference:
         """The outputs, in order."""
         fed = {n: inputs[n] for n in self.input_names}
         try:
-            out: list[Array] = self._session.run(None, fed)
+            out: list[Array] = self.open().run(None, fed)
         except Exception as e:  # onnxruntime has no common base for its errors
             raise UserError(
                 f"onnxruntime cannot run the original model on the proof's inputs: {_first_line(e)}",

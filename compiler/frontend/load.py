@@ -16,7 +16,7 @@ from compiler import ir, shapes
 from compiler.errors import UserError
 from compiler.frontend.graph import GraphImporter, Scope
 from compiler.frontend.upgraded import upgraded_forms
-from compiler.frontend.weights import Weights, map_file
+from compiler.frontend.weights import Weights, let_go, map_file
 from compiler.frontend.wire import WireError, strip
 
 Source = str | os.PathLike[str] | bytes | ModelProto
@@ -117,7 +117,9 @@ def _read(source: Source) -> tuple[ModelProto, str, Weights, str]:
         raise UserError(f"{name} is not an ONNX model, or is damaged", again) from None
     if not model.HasField("graph") or not (model.opset_import or model.ir_version):
         raise UserError(f"{name} is not an ONNX model: it has no graph", again)
-    return model, name, Weights(name, folder, slices), hashlib.sha256(data).hexdigest()
+    digest = hashlib.sha256(data).hexdigest()
+    let_go()
+    return model, name, Weights(name, folder, slices), digest
 
 
 def _opsets(model: ModelProto, name: str) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,20 @@ def map_file(path: Path) -> memoryview:
     with open(path, "rb") as file:
         if os.fstat(file.fileno()).st_size == 0:
             return memoryview(b"")
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        _MAPS.add(whole)
+        return memoryview(whole)
+
+
+#: The maps that are alive.
+_MAPS: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+
+
+def let_go() -> None:
+    """Gives back the memory that mapped files take, until they are read again. For when they have been read through."""
+    if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        for whole in _MAPS:
+            whole.madvise(mmap.MADV_DONTNEED)
 
 
 class Weights:

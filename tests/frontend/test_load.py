@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 
 import numpy as np
 import onnx
@@ -66,6 +67,34 @@ def test_large_weights_are_views_of_the_file(tmp_path, external):
     assert not array.flags.writeable
     np.testing.assert_array_equal(evaluate.run(module, {"x": X})["y"], reference(model(
         [node("MatMul", ["x", "w"], ["y"])], {"x": X}, ["y"], initializers={"w": w}), {"x": X})[0])  # fmt: skip
+
+
+def _resident(path) -> int:
+    """How many kB of a file are mapped into this process's memory (Linux)."""
+    total, here = 0, False
+    with open("/proc/self/smaps", encoding="utf-8") as lines:
+        for line in lines:
+            if "-" in line.split(" ", 1)[0]:
+                here = line.rstrip().endswith(str(path))
+            elif here and line.startswith("Rss:"):
+                total += int(line.split()[1])
+    return total
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/smaps")
+def test_weights_that_have_been_read_take_no_memory_until_they_are_read_again(tmp_path):
+    weights = np.arange(1 << 20, dtype=np.float32)
+    path = tmp_path / "m.onnx"
+    add = node("Add", ["x", "w"], ["y"])
+    onnx.save(model([add], {"x": [1 << 20]}, ["y"], initializers={"w": weights}), path)
+    module = frontend.load(path)
+    array = next(op for op in module.main.block.ops if op.defn.constant).results[0].constant
+    assert _resident(path) < 1000  # though all of it has been hashed
+    assert np.array_equal(array, weights)
+    assert _resident(path) > 4000
+    frontend.let_go()
+    assert _resident(path) < 1000
+    assert np.array_equal(array, weights)
 
 
 def test_weights_in_constants_subgraphs_and_typed_fields_are_found(tmp_path):
