@@ -4,7 +4,8 @@
 
 The constants of compiler/hardware/costs.toml are fitted on the 119 operators, so their error is reported leave-one-out:
 each operator is estimated by constants fitted on the other 118; and leave-one-shape-out, which leaves out all that have
-the same work, since blocks repeat. ``--fit`` prints the constants. ``--models`` also compiles the published networks.
+the same work, since blocks repeat. ``--fit`` prints the constants. ``--models`` also compiles published networks, and
+compares placement with what Core ML was seen to choose.
 """
 
 from __future__ import annotations
@@ -130,9 +131,11 @@ def main() -> int:
     report["taken by the ANE"] = [agree, of]
     print(f"the tables agree with Core ML on what the ANE takes: {agree} of {of} operators")
     if arguments.models:
+        import observed
         import published
 
         report["models"] = published.compare()
+        report["placement"] = observed.compare()
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1))
     return 0

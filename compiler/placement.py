@@ -30,7 +30,7 @@ def describe(placed: Placement) -> dict[str, Any]:
     wanted = placed.wanted
     on = [op for op, unit in placed.unit.items() if unit == wanted]
     taken = [op for op in placed.unit if op not in placed.refused]
-    energy = sum(ms * hardware.watts(placed.unit[op], placed.chip) for op, ms in placed.ms.items())
+    energy = sum(hardware.millijoules(hardware.work(op), unit) for op, unit in placed.unit.items())
     return {
         "predicted": True,
         "unit": wanted,

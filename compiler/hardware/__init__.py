@@ -5,7 +5,17 @@ and memory. The data lie in the TOML files of this folder, each row with its sou
 """
 
 from compiler.hardware.capability import Refusal, hints, is_parameter, refusal, short_name
-from compiler.hardware.cost import UNITS, Cost, cost, footprint, milliseconds, speed, transfer_ms, watts, weights_ms
+from compiler.hardware.cost import (
+    UNITS,
+    Cost,
+    cost,
+    footprint,
+    millijoules,
+    milliseconds,
+    speed,
+    transfer_ms,
+    weights_ms,
+)
 from compiler.hardware.facts import DEFAULT_CHIP, TIERS, Chip, chip, chips, costs, limits, operators, sources
 from compiler.hardware.work import Work, work
 
@@ -25,6 +35,7 @@ __all__ = [
     "hints",
     "is_parameter",
     "limits",
+    "millijoules",
     "milliseconds",
     "operators",
     "refusal",
@@ -32,7 +43,6 @@ __all__ = [
     "sources",
     "speed",
     "transfer_ms",
-    "watts",
     "weights_ms",
     "work",
 ]

@@ -32,7 +32,7 @@ def cost(op: Op, unit: str, on: Chip) -> Cost:
     """What ``op`` costs on ``unit`` ("ane", "gpu" or "cpu") of chip ``on``; the unit need not take it."""
     done = work(op)
     ms = trips(op) * sum(cost(o, unit, on).ms for o in inner(op)) if op.regions else milliseconds(done, unit, on)
-    return Cost(ms, ms * watts(unit, on), _memory(op, unit) + done.weights)
+    return Cost(ms, millijoules(done, unit), _memory(op, unit) + done.weights)
 
 
 def milliseconds(done: Work, unit: str, on: Chip) -> float:
@@ -52,10 +52,15 @@ def milliseconds(done: Work, unit: str, on: Chip) -> float:
     return max(compute, done.moved / (rate["copy"] * _memory_speed(on)) / 1e6)
 
 
-def watts(unit: str, on: Chip) -> float:
-    """Power while a unit works: the M1's, and on others in proportion to speed, so that work keeps its energy."""
-    power: float = costs()["watts"][unit]
-    return power * speed(unit, on)
+def millijoules(done: Work, unit: str) -> float:
+    """The energy of some work, on every chip the same: of operations and bytes from memory, or power times time."""
+    table: dict[str, float] = costs()["energy"][unit]
+    fits = done.moved <= costs()["on_chip_mb"][unit] * 1e6
+    fetched = done.weights + (0 if fits else done.moved)
+    picojoules = done.flops * table["pj_flop"] + fetched * table["pj_byte"]
+    if done.flops and table["pj_flop"]:
+        return picojoules / 1e9
+    return picojoules / 1e9 + milliseconds(done, unit, chip(costs()["reference"])) * table["watts"]
 
 
 def transfer_ms(nbytes: int, on: Chip) -> float:

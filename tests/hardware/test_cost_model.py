@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from compiler import hardware
+from passes import place
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -54,3 +55,9 @@ def test_the_estimate_of_the_package_is_the_roofline_of_the_benchmark() -> None:
 
 def test_the_ane_takes_what_core_ml_says() -> None:
     assert cost_model.choices() == (119, 119)
+
+
+def test_each_operator_is_placed_where_core_ml_places_it() -> None:
+    net = mobilenet_edgetpu.build()
+    chosen = place.run(net.module, "ane", hardware.chip("M1"), 17).unit
+    assert [chosen[op] for op in net.ops] == [e.chosen for e in mobilenet_edgetpu.estimates()]
