@@ -38,6 +38,7 @@ def compile_command(
     inputs: Annotated[
         Path | None, typer.Option(metavar="FILE.npz", help="What to prove on, by input name.", show_default="made up")
     ] = None,
+    batch: cli_wishes.BatchOption = None,
     image: cli_wishes.ImageOption = None,
     state: cli_wishes.StateOption = None,
     io: cli_wishes.IoOption = None,
@@ -67,7 +68,7 @@ def compile_command(
 
     start = perf_counter()
     said = {"author": author, "license": license, "description": description, "version": model_version}
-    wishes = cli_wishes.wishes(image, state, io, rename, describe, said, metadata)
+    wishes = cli_wishes.wishes(batch, image, state, io, rename, describe, said, metadata)
     options = Options(
         Target.of(target, os, precision, chip),
         dict(shapes.parse(s) for s in shape or ()),

@@ -19,6 +19,10 @@ ImageOption = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+BatchOption = Annotated[
+    str | None,
+    typer.Option(metavar="1,4,8|1..8", help="Rows, for a model that was exported for one.", rich_help_panel=_PANEL),
+]
 StateOption = Annotated[
     list[str] | None,
     typer.Option(metavar="IN:OUT", help="An output that comes back as an input.", rich_help_panel=_PANEL),
@@ -47,6 +51,7 @@ MetadataOption = Annotated[
 
 
 def wishes(
+    batch: str | None,
     image: list[str] | None,
     state: list[str] | None,
     io: str | None,
@@ -64,6 +69,7 @@ def wishes(
     from compiler.features.wishes import Wishes
 
     return Wishes(
+        batch=batch,
         images=image or (),
         states=state or (),
         io=io,

@@ -57,7 +57,7 @@ def import_model(model: str | Path | onnx.ModelProto, options: Options, library:
     from passes import fold
 
     with report.stage("import") as stage:
-        module: Module = frontend.load(model, options.shapes)
+        module: Module = frontend.load(model, options.shapes, batch=options.interface.batch)
         declare_flexible(module, options.target.ios)
         options.interface.prepare(module)
         for note in module.attributes.get("notes", ()):
@@ -68,6 +68,7 @@ def import_model(model: str | Path | onnx.ModelProto, options: Options, library:
         check(module, "the front end")
         rewrite(library, module, "upgrade", report)
         run(fold, module)
+        options.interface.imported(module)
         before = number_of_ops(module)
         size = f", {megabytes(report.bytes['source'])}" if "source" in report.bytes else ""
         stage.what = f"{Path(report.model).name}, opset {module.attributes.get('opset', '?')}{size}"

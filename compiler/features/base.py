@@ -22,6 +22,7 @@ from compiler.proof import Reference
 if TYPE_CHECKING:
     import onnx
 
+    from compiler.features.batch import Batch
     from compiler.target import Target
 
 Array = np.ndarray[Any, Any]
@@ -43,6 +44,9 @@ class Feature:
             UserError: the model has no such input or output, or none that it could be done to.
         """
 
+    def imported(self, module: Module) -> None:
+        """Looks at the module when it has been brought to the newest operators and folded."""
+
     def draw(self, sets: list[Arrays], run: Run) -> list[Arrays]:
         """Made-up inputs of the prepared module → such as an app would give."""
         return sets
@@ -54,6 +58,10 @@ class Feature:
     def chain(self, sets: list[Arrays], run: Run) -> list[Arrays]:
         """Sets of inputs → the same, with what one set takes from what came of the one before."""
         return sets
+
+    def around(self, run: Run) -> Run:
+        """How the model is run, in place of ``run``, which takes and gives what the model does."""
+        return run
 
     def own_inputs(self) -> set[str]:
         """Inputs of the prepared module that it sees to itself."""
@@ -96,6 +104,17 @@ class Interface:
     def prepare(self, module: Module) -> None:
         for f in self.features:
             f.prepare(module)
+
+    @property
+    def batch(self) -> Batch | None:
+        """What opens the batch, if that is wished for."""
+        from compiler.features.batch import Batch
+
+        return next((f for f in self.features if isinstance(f, Batch)), None)
+
+    def imported(self, module: Module) -> None:
+        for f in self.features:
+            f.imported(module)
 
     def seal(self, module: Module) -> None:
         from passes import dce
@@ -173,10 +192,16 @@ class _Adapted(Reference):
         return out
 
     def run(self, inputs: Mapping[str, Array]) -> list[Array]:
-        out = dict(zip(self.output_names, super().run(self._inputs(inputs)), strict=True))
+        run: Run = self._plain
+        for f in self._features:
+            run = f.around(run)
+        out = run(self._inputs(inputs))
         for f in self._features:
             out = f.from_model(out)
         return [out[name] for name in self._wanted]
+
+    def _plain(self, inputs: Arrays) -> Arrays:
+        return dict(zip(self.output_names, super().run(inputs), strict=True))
 
     def values(self, inputs: Mapping[str, Array], wanted: Iterable[str]) -> dict[str, Array]:
         return super().values(self._inputs(inputs), wanted)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from compiler.errors import UserError
-from compiler.features import element_types, image, state
+from compiler.features import batch, element_types, image, state
 from compiler.features.base import Feature, Interface
 from compiler.features.naming import Naming
 
@@ -20,6 +20,7 @@ class Wishes:
     """What is wished for; texts are spelled as on the command line.
 
     Attributes:
+        batch: ``1,4,8`` or ``1..8`` rows in place of one.
         images: ``NAME:rgb:scale=1/255`` for each input or output that is a picture.
         states: ``h_in:h_out`` for each input that an output feeds at the next call.
         io: ``fp16`` or ``fp32`` for all float inputs and outputs.
@@ -29,6 +30,7 @@ class Wishes:
         metadata: further keys and values.
     """
 
+    batch: str | None = None
     images: Sequence[str] = ()
     states: Sequence[str] = ()
     io: str | None = None
@@ -50,6 +52,8 @@ class Wishes:
         names = [f.name for f in features if isinstance(f, image.Image)]
         if twice := next((n for i, n in enumerate(names) if n in names[:i]), None):
             raise UserError(f"--image says '{twice}' twice", "one --image for each input or output")
+        if self.batch is not None:
+            features.insert(0, batch.parse(self.batch))
         if self.states:
             features.append(state.parse(list(self.states)))
         if self.io is not None:

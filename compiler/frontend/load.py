@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -19,6 +20,9 @@ from compiler.frontend.upgraded import upgraded_forms
 from compiler.frontend.weights import Weights, let_go, map_file
 from compiler.frontend.wire import WireError, strip
 
+if TYPE_CHECKING:
+    from compiler.features.batch import Batch
+
 Source = str | os.PathLike[str] | bytes | ModelProto
 
 #: The oldest opset whose operators broadcast as today's do.
@@ -29,6 +33,7 @@ def load(
     source: Source,
     given_shapes: Mapping[str, shapes.Shape] | None = None,
     upgraded: Collection[str] | None = None,
+    batch: Batch | None = None,
 ) -> ir.Module:
     """Reads an ONNX model into a module of one function ``main``.
 
@@ -39,6 +44,7 @@ def load(
         source: a path, the bytes of a file, or a message.
         given_shapes: the shapes of inputs by name, as :func:`compiler.shapes.parse` reads them. An empty mapping fixes
             open batch dimensions at 1 and refuses others; None leaves all open dimensions symbolic.
+        batch: opens the first axis of inputs that have one row; shapes that the file declares are then not believed.
         upgraded: the forms that rules upgrade, as ``Softmax@11``; those of rules/upgrade.rules when None.
 
     Returns:
@@ -57,6 +63,8 @@ def load(
     initialized = {t.name for t in model.graph.initializer} | {t.values.name for t in model.graph.sparse_initializer}
     inputs = [i for i in model.graph.input if i.name not in initialized]
     types = _input_types(inputs, name)
+    if batch is not None:
+        model, given_shapes = _opened(model, types, batch, given_shapes or {})
     resolved = shapes.Resolved({}, {}, [])
     bound: dict[str, ir.Dim] = {}
     if given_shapes is not None:
@@ -78,6 +86,23 @@ def load(
     module = ir.Module(_module_name(model, name), _attributes(model, opsets, digest, importer.nodes, resolved))
     module.add(function)
     return module
+
+
+def _opened(
+    model: ModelProto, types: dict[str, ir.Type], batch: Batch, given: Mapping[str, shapes.Shape]
+) -> tuple[ModelProto, Mapping[str, shapes.Shape]]:
+    """The model without what it declares of shapes, and the shapes to give it, after inputs lost their one row."""
+    shaped = batch.open({n: t for n, t in types.items() if isinstance(t, ir.TensorType)}, given)
+    for name in shaped:
+        type_ = types.get(name)
+        if isinstance(type_, ir.TensorType) and type_.shape and shaped[name] != given.get(name):
+            types[name] = type_.with_shape((batch.symbol, *type_.shape[1:]))
+    plain = ModelProto()
+    plain.CopyFrom(model)
+    del plain.graph.value_info[:]
+    for output in plain.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    return plain, shaped
 
 
 def open_dimensions(module: ir.Module) -> dict[str, tuple[ir.Dim, ...] | None]:
