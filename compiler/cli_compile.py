@@ -100,12 +100,15 @@ def compile_command(
 
 def _summary(done: Compilation, lines: Lines, seconds: float) -> None:
     """The last lines: where it is predicted to run and why not elsewhere, what stayed in f32, how long it took."""
-    from compiler import placement
+    from compiler import metal, placement
 
     report = done.report
-    lines.end("predict", placement.sentence(report.placement), "")
-    for line in placement.reasons(report.placement)[:4]:
-        lines.end("", line, "")
+    if report.target.unit == "metal":
+        lines.end("plan", metal.sentence(report.placement), "")
+    else:
+        lines.end("predict", placement.sentence(report.placement), "")
+        for line in placement.reasons(report.placement)[:4]:
+            lines.end("", line, "")
     for kept in report.kept[:5]:
         at = f" at node '{kept['node']}'" if kept["node"] else ""
         lines.end("", f"{kept['op']}{at} computes in fp32: {kept['reason']}", "")

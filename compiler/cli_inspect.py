@@ -25,6 +25,7 @@ def show_command(
     disable_rule: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A rule that must not fire.")] = None,
 ) -> None:
     """Print the IR of a model at any stage of its compilation, or of a package as it was read back."""
+    from codegen.metal import package as kernels
     from compiler import driver, ir, shapes
     from compiler.errors import UserError
     from compiler.proof import read_package
@@ -33,6 +34,9 @@ def show_command(
     options = driver.Options(
         Target.of(target, os, precision), dict(shapes.parse(s) for s in shape or ()), rules or (), disable_rule or ()
     )
+    if kernels.is_package(source):
+        typer.echo(kernels.read(source).source)
+        return
     is_package = source.is_dir()
     stage = known("stage", stage, STAGES) if stage else "package" if is_package else "import"
     if is_package:

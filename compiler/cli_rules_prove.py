@@ -211,6 +211,6 @@ def _drive(model: Path, options: Options, library: Any) -> None:
     module = driver.import_model(model, options, library, report)
     driver.optimize(module, library, report)
     try:
-        driver.lower(module, library, report)
+        driver.descend(module, library, report, options)
     except UnsupportedError:
         return  # what is left without a lowering is what one may want explained

@@ -9,24 +9,31 @@ import typer
 
 
 def run_command(
-    package: Annotated[Path, typer.Argument(help="An ML Program package, whoever wrote it.", show_default=False)],
+    package: Annotated[Path, typer.Argument(help="An ML Program, whoever wrote it, or kernels.", show_default=False)],
     inputs: Annotated[Path, typer.Option(metavar="IN.npz", help="Arrays by input name.", show_default=False)],
     outputs: Annotated[Path, typer.Option(metavar="OUT.npz", help="Where the results go.", show_default=False)],
     function: Annotated[
         str | None, typer.Option(metavar="NAME", help="Which function.", show_default="the package's default")
     ] = None,
 ) -> None:
-    """Run a package on this machine: read it, give its operators meaning in ONNX, evaluate in onnxruntime."""
+    """Run a package on this machine: an ML Program in onnxruntime, Metal kernels compiled for the CPU."""
     import numpy as np
 
+    from codegen.metal import executor
+    from codegen.metal import package as kernels
     from compiler import calls, samples
     from compiler.driver import Options, load_library
     from compiler.errors import UserError
     from compiler.proof import read_package
 
-    module = calls.select(read_package(package), function, package)
-    given = samples.from_npz(inputs, calls.inputs_of(module.main))
-    results = calls.run_calls(module, load_library(Options()), given)
+    if kernels.is_package(package):
+        program = kernels.read(package)
+        named = [program.buffers[i].name for i in program.of_kind("input")]
+        results = executor.Session(program).run(samples.from_npz(inputs, named))
+    else:
+        module = calls.select(read_package(package), function, package)
+        given = samples.from_npz(inputs, calls.inputs_of(module.main))
+        results = calls.run_calls(module, load_library(Options()), given)
     try:
         with open(outputs, "wb") as file:
             np.savez(file, **results)  # type: ignore[arg-type]  # names are keywords

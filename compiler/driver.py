@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import onnx
 
     from compiler.page import Drawing
+    from compiler.rewrite import Library
 
 __all__ = [
     "Compilation",
@@ -28,6 +30,7 @@ __all__ = [
     "Verify",
     "at_stage",
     "compile_model",
+    "descend",
     "give_meaning",
     "import_model",
     "load_library",
@@ -66,20 +69,19 @@ def compile_model(
         VerificationError: the package does not compute what the model computes; ``report`` holds how far it is off.
     """
     name = str(model) if isinstance(model, (str, Path)) else model.graph.name or "model"
-    if options.target.unit == "metal":
-        raise UnsupportedError("kernels for --target metal cannot be generated yet", "--target gpu")
+    suffix, down, finish = _road(options)
     options.interface.check(options.target)
     accuracy = options.interface.accuracy(options.target.precision)
     report = Report(name, options.target, accuracy, progress or Silent())
     library = load_library(options)
-    with rare_collections(), Output(output if output is not None else f"{Path(name).stem}.mlpackage") as out:
+    with rare_collections(), Output(output if output is not None else f"{Path(name).stem}{suffix}") as out:
         module = import_model(model, options, library, report)
         reference, tries = to_prove(model, module, options)
         know_the_model(module, report)
         before = _drawing(module, options)
         optimize(module, library, report)
-        lower(module, library, report)
-        final = emit_and_prove(model, reference, module, tries, out.draft, library, options, report)
+        down(module, library, report)
+        final = finish(model, reference, module, tries, out.draft, library, options, report)
         out.publish()
     report.output = str(out.path)
     if options.page is not None and before is not None:
@@ -94,6 +96,28 @@ def compile_model(
                 measurement = page.Measurement(reference, tries[0], given, library, same)
             page.write(options.page, page.collect(before, final, report, measurement))
     return Compilation(out.path, final, report)
+
+
+def descend(module: Module, library: Library, report: Report, options: Options) -> None:
+    """Lowers fused operators to those of the target: of Core ML, or of Metal kernels.
+
+    Raises:
+        UnsupportedError: the target has nothing for an operator.
+    """
+    _road(options)[1](module, library, report)
+
+
+def _road(options: Options) -> tuple[str, Callable[..., None], Callable[..., Module]]:
+    """Where the way from fused operators leads: the package's suffix, the lowering, the writing with its proof."""
+    if options.target.unit != "metal":
+        return ".mlpackage", lower, emit_and_prove
+    from compiler import metal
+
+    if options.interface.features or options.page is not None:
+        raise UnsupportedError(
+            "pictures, states, labels and the like, and the report's page, are for Core ML packages", "--target gpu"
+        )
+    return metal.SUFFIX, metal.lower, metal.emit_and_prove
 
 
 def _drawing(module: Module, options: Options) -> Drawing | None:
@@ -117,8 +141,8 @@ def at_stage(model: str | Path, stage: str, options: Options) -> Module:
     optimize(module, library, report)
     if stage == "fuse":
         return module
-    lower(module, library, report)
-    if stage == "lower":
+    descend(module, library, report, options)
+    if stage == "lower" or options.target.unit == "metal":
         return module
     if options.target.precision == "fp16":
         module, _ = halved(module, options.target.os, {})

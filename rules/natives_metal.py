@@ -56,6 +56,8 @@ def transposed(b: RuleBuilder, x: Value, perm: Sequence[int]) -> Value:
 
 
 def with_last_two_swapped(b: RuleBuilder, x: Value) -> Value:
+    if x.constant is not None:
+        return b.constant(np.ascontiguousarray(x.constant.swapaxes(-1, -2)), "metal")
     r = len(shape(x))
     return transposed(b, x, (*range(r - 2), r - 1, r - 2))
 

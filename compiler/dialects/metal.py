@@ -124,7 +124,7 @@ _ATTRIBUTES: dict[str, dict[str, AttributeKind]] = {
     "kernel": {"kind": "string"},
 }
 
-_RESULTS = {"lstm": "y h c", "gru": "y h", "rnn": "y h", "top_k": "values indices"}
+_RESULTS = {"lstm": "y h c", "gru": "y h", "rnn": "y h", "top_k": "values indices", "kernel": "y*"}
 
 POINTWISE = frozenset(f"metal.{n}" for n in (*UNARY, *BINARY, *COMPARISONS, *TESTS, "select", "cast", "copy"))
 MOVEMENT = frozenset(
@@ -152,7 +152,7 @@ class MetalDialect(Dialect):
         return OpDef(
             name=f"metal.{op}",
             operands=tuple(_operand(o, _same_type(op, o)) for o in _OPERANDS[op].split()),
-            results=tuple(OperandSpec(r) for r in _RESULTS.get(op, "y").split()),
+            results=tuple(_operand(r, "") for r in _RESULTS.get(op, "y").split()),
             attributes={n: AttributeSpec(n, kind, required=True) for n, kind in _ATTRIBUTES.get(op, {}).items()},
             regions=("body",) if op == "kernel" else (),
             commutative=op in _COMMUTATIVE,

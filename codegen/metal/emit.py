@@ -1,0 +1,299 @@
+"""From a module of ``metal.kernel`` and ``metal.join`` to a program: text for each kernel, buffers, dispatches."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from codegen.metal import kernels
+from codegen.metal.body import Access, Body, static
+from codegen.metal.launch import Array, Launch, Packing
+from codegen.metal.program import STORED, Binding, Buffer, Dispatch, Program, row_major, store_type
+from compiler import ir
+from compiler.errors import UnsupportedError
+from passes import memory_plan
+from passes.half import constant_loss
+
+#: Buffers that a kernel can have (Metal feature set tables, all families).
+MOST_BUFFERS = 31
+
+HEADER = """#include <metal_stdlib>
+using namespace metal;
+
+// Written by planish. A thread computes in float, whatever the buffers hold.
+"""
+
+#: Metal has no erf. Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26: off by less than 1.5e-7.
+ERF = """
+inline float erf_of(float x) {
+    const float t = 1.0f / (1.0f + 0.3275911f * abs(x));
+    const float q = ((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t;
+    const float p = ((q - 0.284496736f) * t + 0.254829592f) * t;
+    return copysign(1.0f - p * exp(-x * x), x);
+}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a value lies: in which buffer, and how."""
+
+    buffer: int
+    strides: tuple[int, ...]
+    offset: int = 0
+
+
+class _Emitter:
+    def __init__(self, module: ir.Module, half: bool, full: frozenset[ir.Value]) -> None:
+        self.main = module.main
+        self.half = half
+        self.full = full
+        self.program = Program(module.name or "model", "")
+        self.places: dict[ir.Value, _Place] = {}
+        self.repacked: dict[tuple[ir.Value, str], _Place] = {}
+        self.texts: dict[str, str] = {}  # the text of a kernel without its name, and its name
+        self.taken: set[str] = set()
+        self.written: list[str] = []
+
+    def run(self) -> Program:
+        program = self.program
+        for v in self.main.inputs:
+            self._own(v, v.name, "input")
+        outputs = dict(zip(self.main.outputs, self.main.output_names, strict=True))
+        self._join_parts()
+        for op in self.main.block.ops:
+            if op.name != "metal.kernel":
+                continue
+            for r in op.results:
+                if r not in self.places:
+                    self._own(r, outputs.get(r, r.name), "output" if r in outputs else "scratch")
+        for v in self.main.outputs:
+            if v not in self.places:
+                self._own(v, outputs[v], "output")
+        for op in self.main.block.ops:
+            if op.name == "metal.kernel":
+                self._dispatch(op)
+            elif op.defn.constant is None and not op.defn.terminator and op.name != "metal.join":
+                raise UnsupportedError(f"{op.name} has no place in a Metal program", "--target cpu")
+        order = {b: i for i, b in enumerate(self._output_order())}
+        assert len(order) == len(self.main.outputs)
+        _lifetimes(program)
+        _waits(program)
+        _pack(program)
+        body = "".join(self.written)
+        program.source = HEADER + (ERF if "erf_of(" in body else "") + body
+        return program
+
+    def _output_order(self) -> list[int]:
+        return [self.places[v].buffer for v in self.main.outputs]
+
+    def _own(self, value: ir.Value, name: str, kind: str) -> None:
+        shape = static(value)
+        assert isinstance(value.type, ir.TensorType)
+        # What the caller sees keeps the model's type where Metal has it; 64-bit integers become 32-bit ones.
+        half = self.half and value not in self.full if kind == "scratch" else value.type.dtype is ir.F16
+        declared = value.type.dtype.name if kind in ("input", "output") else ""
+        self.program.buffers.append(Buffer(name, kind, store_type(value.type, half), shape, declared))  # type: ignore[arg-type]
+        self.places[value] = _Place(len(self.program.buffers) - 1, row_major(shape))
+
+    def _join_parts(self) -> None:
+        """Gives the parts of joins their places in the whole, from the last join to the first, since joins nest."""
+        outputs = dict(zip(self.main.outputs, self.main.output_names, strict=True))
+        for op in reversed([o for o in self.main.block.ops if o.name == "metal.join"]):
+            whole = op.result
+            if whole not in self.places:
+                self._own(whole, outputs.get(whole, whole.name), "output" if whole in outputs else "scratch")
+            place = self.places[whole]
+            axis, at = op.attributes["axis"], place.offset
+            for part in op.operands:
+                assert part is not None
+                self.places[part] = _Place(place.buffer, place.strides, at)
+                at += static(part)[axis] * place.strides[axis]
+
+    def _constant(self, value: ir.Value) -> _Place:
+        assert value.constant is not None
+        place = _Place(self._store_constant(value, value.constant), row_major(static(value)))
+        self.places[value] = place
+        return place
+
+    def _store_constant(self, value: ir.Value, array: Array) -> int:
+        """Adds a constant's buffer, whose index it gives."""
+        half = self.half and array.dtype == np.float32 and constant_loss(array) is None
+        store = store_type(value.type, half)
+        if array.dtype.kind in "iu" and array.size and (array.max() > 2**31 - 1 or array.min() < -(2**31)):
+            array = np.clip(array, -(2**31), 2**31 - 1)  # bounds such as "to the end"
+        buffers = self.program.buffers
+        buffers.append(Buffer(value.name, "constant", store, array.shape))
+        self.program.constants[len(buffers) - 1] = np.ascontiguousarray(array.astype(STORED[store], copy=False))
+        return len(buffers) - 1
+
+    def _packed(self, value: ir.Value, packing: Packing) -> _Place | None:
+        """Where an operand lies as vectors, strides and offset in vectors; None if it cannot be read so."""
+        width = packing.width
+        if packing.pack is None:
+            place = self.places.get(value) or (self._constant(value) if value.constant is not None else None)
+            if place is None or place.strides[-1] != 1 or any(s % width for s in (*place.strides[:-1], place.offset)):
+                return None
+            return _Place(place.buffer, (*(s // width for s in place.strides[:-1]), 1), place.offset // width)
+        if value.constant is None:
+            return None
+        found = self.repacked.get((value, packing.name))
+        if found is None:
+            buffer = self._store_constant(value, packing.pack(value.constant))
+            found = self.repacked[value, packing.name] = _Place(buffer, row_major(packing.shape))
+        return found
+
+    def _dispatch(self, op: ir.Op) -> None:
+        accesses: dict[ir.Value, Access] = {}
+        bindings: list[Binding] = []
+        parameters: list[str] = []
+        wanted = kernels.packings(op)
+        for i, (outside, inside) in enumerate(zip(op.operands, op.regions[0].arguments, strict=True)):
+            assert outside is not None
+            packed = self._packed(outside, wanted[inside]) if inside in wanted else None
+            if packed is None:
+                place = self.places.get(outside) or self._constant(outside)
+                store = self.program.buffers[place.buffer].store
+                accesses[inside] = Access(f"x{i}", static(outside), store, place.strides, place.offset)
+            else:
+                place, width = packed, wanted[inside].width
+                store = f"{self.program.buffers[place.buffer].store}{width}"
+                accesses[inside] = Access(f"x{i}", wanted[inside].shape, store, place.strides, place.offset, width)
+            bindings.append(Binding(place.buffer))
+            parameters.append(f"device const {store}* x{i}")
+        outs = []
+        for i, result in enumerate(op.results):
+            place = self.places[result]
+            store = self.program.buffers[place.buffer].store
+            name = "y" if len(op.results) == 1 else f"y{i}"
+            outs.append(Access(name, static(result), store, place.strides, place.offset))
+            bindings.append(Binding(place.buffer, writes=True))
+            parameters.append(f"device {store}* {name}")
+        if len(bindings) > MOST_BUFFERS:
+            raise UnsupportedError(f"a kernel would need {len(bindings)} buffers of {MOST_BUFFERS}", "--target cpu")
+        body = Body(accesses)
+        launch = kernels.write(body, op, outs)
+        name = self._text(op, parameters, launch, body)
+        read = sum(self.program.buffers[b.buffer].size for b in dict.fromkeys(bindings))
+        self.program.dispatches.append(
+            Dispatch(
+                name,
+                launch.groups,
+                launch.threads,
+                tuple(bindings),
+                op.attributes["kind"],
+                op.loc.nodes,
+                kernels.macs(op),
+                read,
+            )
+        )
+
+    def _text(self, op: ir.Op, parameters: list[str], launch: Launch, body: Body) -> str:
+        """The name of the kernel, which is written unless the same text is there already."""
+        several = len(parameters) > 3
+        listed = [f"{p} [[buffer({i})]]" for i, p in enumerate(parameters)]
+        listed += [f"{type_} {name} [[{attribute}]]" for type_, name, attribute in launch.positions]
+        separator = ",\n    " if several else ", "
+        head = ("\n    " if several else "") + separator.join(listed) + ("\n" if several else "")
+        text = f"({head}) {{\n" + "\n".join([*launch.opening, *body.lines]) + "\n}\n"
+        if text in self.texts:
+            return self.texts[text]
+        stem = f"{op.attributes['kind']}_{'x'.join(map(str, static(op.results[0])))}"
+        name, count = stem, 1
+        while name in self.taken:
+            count += 1
+            name = f"{stem}_{count}"
+        self.taken.add(name)
+        self.texts[text] = name
+        self.written.append(f"\n{_comment(op)}\nkernel void {name}{text}")
+        return name
+
+
+def emit(module: ir.Module, half: bool = False, full: frozenset[ir.Value] = frozenset()) -> Program:
+    """The program of a module whose main function holds kernels, joins and constants.
+
+    Args:
+        half: floats between kernels, and constants that survive it, lie in buffers as halves.
+        full: values that lie in buffers as floats all the same.
+
+    Raises:
+        UnsupportedError: no template writes a kernel.
+    """
+    return _Emitter(module, half, full).run()
+
+
+def _comment(op: ir.Op) -> str:
+    """What a kernel computes: the operators in it with their result types, and the model's nodes."""
+    inner = [
+        f"{o.name.removeprefix('metal.')} {'×'.join(map(str, static(o.result)))}" if len(o.results) == 1 else o.name
+        for o in op.regions[0].ops
+        if not o.defn.terminator and o.defn.constant is None
+    ]
+    nodes = ", ".join(op.loc.nodes[:6]) + (" …" if len(op.loc.nodes) > 6 else "")
+    lines, line = [], "//"
+    for word in [*(f"{w}," for w in inner[:-1]), inner[-1]]:
+        if len(line) + len(word) > 110:
+            lines.append(line)
+            line = "//"
+        line += f" {word}"
+    lines.append(line)
+    if nodes:
+        lines.append(f"// nodes: {nodes}".replace("\n", " ")[:160])
+    return "\n".join(lines)
+
+
+def _lifetimes(program: Program) -> None:
+    seen: set[int] = set()
+    for step, d in enumerate(program.dispatches):
+        for b in d.bindings:
+            buffer = program.buffers[b.buffer]
+            if b.buffer not in seen:
+                seen.add(b.buffer)
+                buffer.first = step
+            buffer.last = step
+
+
+def _waits(program: Program) -> None:
+    """Marks the dispatches that must wait for those before them: a barrier stands in front of each."""
+    read: set[int] = set()
+    written: set[int] = set()
+    for i, d in enumerate(program.dispatches):
+        reads = {b.buffer for b in d.bindings if not b.writes}
+        writes = {b.buffer for b in d.bindings if b.writes}
+        # Parts of one joined buffer lie apart, so two writers of it need not wait for each other.
+        wait = bool(reads & written or writes & read)
+        if wait:
+            read, written = set(), set()
+        read |= reads
+        written |= writes
+        if d.wait != wait:
+            program.dispatches[i] = Dispatch(
+                d.kernel, d.groups, d.threads, d.bindings, d.kind, d.nodes, d.macs, d.bytes, wait
+            )
+
+
+def _pack(program: Program) -> None:
+    """Gives scratch buffers their offsets in the heap, constants theirs in the weights file.
+
+    Dispatches between two barriers run at the same time, so that a buffer lives from the first barrier interval that
+    touches it to the last.
+    """
+    interval, count = [], -1
+    for d in program.dispatches:
+        count += d.wait or count < 0
+        interval.append(count)
+    scratch = program.of_kind("scratch")
+    spans = [
+        memory_plan.Span(program.buffers[i].size, interval[program.buffers[i].first], interval[program.buffers[i].last])
+        for i in scratch
+    ]
+    offsets, program.heap = memory_plan.pack(spans) if spans else ([], 0)
+    program.bound = memory_plan.lower_bound(spans) if spans else 0
+    for i, at in zip(scratch, offsets, strict=True):
+        program.buffers[i].offset = at
+    at = 0
+    for i in program.of_kind("constant"):
+        program.buffers[i].offset = at
+        at += math.ceil(program.buffers[i].size / memory_plan.ALIGNMENT) * memory_plan.ALIGNMENT

@@ -1,0 +1,102 @@
+"""Kernels of products: matrices, batches of them, and attention in one pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from codegen.metal import index
+from codegen.metal.body import Access, Body, literal, static
+from codegen.metal.index import Index
+from codegen.metal.launch import Launch, Packing, Packings, independent, operands
+from compiler import ir
+
+#: Columns that a thread of a product computes: those of one vector of the right operand. And rows, for which it serves.
+COLUMNS = 4
+ROWS = 4
+
+
+def pack_matmul(op: ir.Op) -> Packings:
+    """The right operand as vectors of neighbouring columns; it lies so already."""
+    b = op.operands[1]
+    if b is None or static(b)[-1] % COLUMNS:
+        return {}
+    *outer, n = static(b)
+    return {b: Packing(f"columns{COLUMNS}", COLUMNS, (*outer, n // COLUMNS), None)}
+
+
+def matmul(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access]) -> Launch:
+    """A thread computes a tile of some rows and columns, so that what it loads serves several times."""
+    a, b = operands(op)
+    *batch, m, n = static(op.result)
+    width = COLUMNS if b in body.accesses and body.accesses[b].width > 1 else 1
+    rows = next(r for r in (ROWS, 2, 1) if m % r == 0) if width > 1 else 1
+    blocks = (*batch, m // rows, n // width)
+    block = index.unravel(index.variable("i", math.prod(blocks)), blocks)
+    kind = f"float{width}" if width > 1 else "float"
+    acc = [f"acc{r}" if rows > 1 else "acc" for r in range(rows)]
+    for name in acc:
+        body.line(f"{kind} {name} = {f'{kind}(0.0f)' if width > 1 else '0.0f'};")
+    k = body.loop("k", static(a)[-1])
+    if width > 1:
+        access = body.accesses[b]
+        body.line(f"const {kind} right = {kind}({access.name}[{access.at([*_of(b, block), k, block[-1]]).text}]);")
+        right = "right"
+    else:
+        right = body.element(b, [*_of(b, block), k, block[-1]])
+    for r, name in enumerate(acc):
+        left = body.element(a, [*_of(a, block), block[-2] * rows + r, k])
+        body.line(f"{name} += {left} * {right};")
+    body.close()
+    for r, name in enumerate(acc):
+        for c in range(width):
+            at = [*block[:-2], block[-2] * rows + r, block[-1] * width + c]
+            body.finish(op.result, at, f"{name}[{c}]" if width > 1 else name, roots[0], outs[0])
+    return independent(math.prod(blocks))
+
+
+def _of(v: ir.Value, block: Sequence[Index]) -> list[Index]:
+    """The index into the batch of an operand, which broadcasts."""
+    shape = static(v)[:-2]
+    kept = block[: len(block) - 2][len(block) - 2 - len(shape) :]
+    return [Index() if n == 1 else i for n, i in zip(shape, kept, strict=True)]
+
+
+def attention(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access]) -> Launch:
+    """One query in one pass over the keys: the running maximum rescales what was summed (online softmax, Milakov and
+    Gimelshein, "Online normalizer calculation for softmax", 2018)."""
+    q, k, v, *mask = operands(op)
+    shape = static(op.result)
+    at = list(index.unravel(index.variable("i", math.prod(shape[:-1])), shape[:-1]))
+    width, keys, depth = shape[-1], static(k)[-2], static(q)[-1]
+    body.line(f"float acc[{width}];")
+    e = body.loop("e", width)
+    body.line(f"acc[{e.text}] = 0.0f;")
+    body.close()
+    body.line("float top = -INFINITY, total = 0.0f;")
+    j = body.loop("j", keys)
+    body.line("float score = 0.0f;")
+    d = body.loop("d", depth)
+    body.line(f"score += {body.element(q, [*at, d])} * {body.element(k, [*at[:-1], j, d])};")
+    body.close()
+    body.line(f"score *= {literal(op.attributes['scale'])};")
+    if mask:
+        m = static(mask[0])
+        inner = [*at, j][len(at) + 1 - len(m) :]
+        chosen = [Index() if n == 1 else i for n, i in zip(m, inner, strict=True)]
+        body.line(f"score += {body.element(mask[0], chosen)};")
+    body.line("const float above = max(top, score);")
+    # Where every score so far is -inf, their difference would be NaN.
+    body.line("const float keep = top == above ? 1.0f : exp(top - above);")
+    body.line("const float weight = score == above ? 1.0f : exp(score - above);")
+    body.line("total = total * keep + weight;")
+    e = body.loop("e", width)
+    body.line(f"acc[{e.text}] = acc[{e.text}] * keep + weight * {body.element(v, [*at[:-1], j, e])};")
+    body.close()
+    body.line("top = above;")
+    body.close()
+    e = body.loop("e", width)
+    body.line(f"const float mixed = acc[{e.text}] / total;")
+    body.finish(op.result, [*at, e], "mixed", roots[0], outs[0])
+    body.close()
+    return independent(math.prod(shape[:-1]))

@@ -1,0 +1,230 @@
+"""``--target metal``: from fused onnx.* operators to a folder of Metal kernels, proven on this machine's CPU.
+
+The proof runs what was written: the source of the kernels, compiled for this CPU, dispatched by the plan, both read
+back from disk. It says that the kernels compute what the model computes, not how fast a GPU does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compiler.errors import UnsupportedError, VerificationError
+from compiler.ir import Module, Value
+from compiler.options import Options
+from compiler.proof import Reference, compare, judge
+from compiler.report import Report, error_text, fires, megabytes, size_on_disk
+from compiler.stages import check, rewrite, run
+
+if TYPE_CHECKING:
+    import onnx
+
+    from codegen.metal.program import Program
+    from compiler.rewrite import Library
+
+Array = np.ndarray[Any, Any]
+
+SUFFIX = ".metalpackage"
+
+#: Thread orders that a full proof runs every set of inputs in: kernels must not depend on them.
+ORDERS = {"full": (0, 1), "fast": (0,)}
+
+#: A value departs when its relative L2 error exceeds this.
+_DEPARTS = {"fp32": 1e-3, "fp16": 5e-2}
+
+#: A tensor goes into a half buffer if its relative L2 error stays below this; see :mod:`compiler.precision`.
+_VALUE_LOSS = 5e-3
+
+
+def lower(module: Module, library: Library, report: Report) -> None:
+    """Stage metal: every operator becomes metal.*, and kernels are made of them.
+
+    Raises:
+        UnsupportedError: an operator has no kernel; the message names its node.
+    """
+    from passes import cse, dce, fuse_regions
+
+    with report.stage("lower") as stage:
+        fired = rewrite(library, module, "metal", report)
+        run(dce, module)
+        run(cse, module)
+        for op in module.walk():
+            if op.defn.constant is None and op.defn.dialect not in ("metal", "ir"):
+                at = f" at node '{op.loc.nodes[0]}'" if op.loc.nodes else ""
+                raise UnsupportedError(f"{op.name}{at} has no Metal kernel", "--target gpu, or a rule of stage metal")
+            for value in op.results:
+                if not getattr(value.type, "is_static", False):
+                    raise UnsupportedError(
+                        f"the shape of '{value.name}' is only known at run time, and Metal kernels are written for "
+                        "shapes that are known",
+                        "--shape for every open dimension, or --target gpu",
+                    )
+        kernels = fuse_regions.run(module)
+        check(module, "pass fuse_regions")
+        stage.what, stage.result = fires(fired), f"{kernels} kernels"
+
+
+def emit_and_prove(
+    model: str | Path | onnx.ModelProto,
+    reference: Reference | None,
+    lowered: Module,
+    tries: Sequence[Mapping[str, Array]],
+    draft: Path,
+    library: Library,
+    options: Options,
+    report: Report,
+) -> Module:
+    """Writes the package at ``draft`` and proves it as far as ``options`` ask.
+
+    Where a proof in half precision fails, buffers whose values halves do not hold become float, and it is tried again.
+
+    Raises:
+        VerificationError: the kernels do not compute what the model computes.
+        UnsupportedError: nothing here can compile the kernels to run them.
+    """
+    half = options.target.precision == "fp16"
+    program = _write(lowered, half, frozenset(), draft, library, report)
+    if reference is None:  # --verify off
+        return lowered
+    with report.stage("reference") as stage:
+        stage.quiet = True
+        expected = [reference.run(t) for t in tries]
+    _prove(draft, lowered, tries, expected, options, report)
+    if not report.verify.passed and half:
+        lost = _lost_in_half(lowered, tries[0])
+        if lost:
+            report.note(f"{len(lost)} values stay in float, which halves do not hold: first '{next(iter(lost)).name}'")
+            program = _write(lowered, half, frozenset(lost), draft, library, report)
+            _prove(draft, lowered, tries, expected, options, report)
+    if not report.verify.passed:
+        raise _failure(program, reference, tries, report)
+    return lowered
+
+
+def _write(
+    lowered: Module, half: bool, full: frozenset[Value], draft: Path, library: Library, report: Report
+) -> Program:
+    from importlib.metadata import version
+
+    from codegen.metal import emit, package
+
+    with report.stage("write") as stage:
+        program = emit.emit(lowered, half, full)
+        program.metadata = {
+            "planish.version": version("planish"),
+            "planish.source": Path(report.model).name,
+            "planish.source.sha256": lowered.attributes["sha256"],
+            "planish.rules.sha256": library.hash,
+        }
+        package.write(program, draft)
+        report.bytes["package"] = size_on_disk(draft)
+        _describe(program, report)
+        stage.what = (
+            f"{draft.name}   {len(program.dispatches)} dispatches, {program.source.count('kernel void ')} kernels"
+        )
+        stage.result = megabytes(report.bytes["package"])
+    return program
+
+
+def _describe(program: Program, report: Report) -> None:
+    report.ops = {}
+    for d in program.dispatches:
+        report.ops[d.kind] = report.ops.get(d.kind, 0) + 1
+    report.placement = {
+        "predicted": False,
+        "unit": "metal",
+        "dispatches": len(program.dispatches),
+        "kernels": program.source.count("kernel void "),
+        "barriers": sum(d.wait for d in program.dispatches[1:]),
+        "heap": program.heap,
+        "heap_bound": program.bound,
+        "macs": sum(d.macs for d in program.dispatches),
+        "bytes_moved": sum(d.bytes for d in program.dispatches),
+    }
+
+
+def sentence(facts: Mapping[str, Any]) -> str:
+    """``75 dispatches of 51 kernels, 70 barriers; 0.36 MB of scratch, of which 0.33 MB are alive at once``."""
+    return (
+        f"{facts['dispatches']} dispatches of {facts['kernels']} kernels, {facts['barriers']} barriers; "
+        f"{megabytes(facts['heap'])} of scratch, of which {megabytes(facts['heap_bound'])} are alive at once"
+    )
+
+
+def _prove(
+    draft: Path,
+    lowered: Module,
+    tries: Sequence[Mapping[str, Array]],
+    expected: Sequence[Sequence[Array]],
+    options: Options,
+    report: Report,
+) -> None:
+    """Runs the package as it was written, in several orders of threads, and compares."""
+    from codegen.metal import executor, package
+
+    names = lowered.main.output_names
+    orders = ORDERS.get(options.verify, (0,))
+    with report.stage("prove") as stage:
+        session = executor.Session(package.read(draft))
+        ours = []
+        for inputs in tries:
+            found = [session.run(inputs, order) for order in orders]
+            for other in found[1:]:
+                for name in names:
+                    if not np.array_equal(found[0][name], other[name], equal_nan=True):
+                        raise VerificationError(
+                            f"output '{name}' depends on the order in which threads run: a barrier is missing",
+                            "report it with the model",
+                        )
+            ours.append([found[0][name] for name in names])
+        report.verify = judge(names, ours, expected, report.accuracy, report.limit)
+        for note in report.verify.notes:
+            report.note(note)
+        worst = report.verify.worst
+        stage.quiet = worst is None or not report.verify.passed
+        if worst is not None:
+            stage.what = f"{worst[0]}   {error_text(worst[1], report.verify.limit)}"
+            stage.result = "proven" if len(names) == 1 else f"worst of {len(names)} outputs"
+
+
+def _lost_in_half(lowered: Module, inputs: Mapping[str, Array]) -> list[Value]:
+    """The values between kernels that halves do not hold, by what they are in float."""
+    from codegen.metal import emit, executor
+    from passes.half import constant_loss
+
+    program = emit.emit(lowered)
+    values = executor.Session(program).trace(inputs)
+    stored = [r for op in lowered.main.block.ops if op.name == "metal.kernel" for r in op.results]
+    lost: list[Value] = []
+    for value, array in zip(stored, values, strict=True):
+        if array.dtype == np.float32 and constant_loss(array, _VALUE_LOSS) is not None:
+            lost.append(value)
+    return lost
+
+
+def _failure(
+    program: Program, reference: Reference, tries: Sequence[Mapping[str, Array]], report: Report
+) -> VerificationError:
+    """The error that says how far the package is off, and which kernel is the first to depart from the model."""
+    from codegen.metal import executor
+
+    worst = report.verify.worst
+    assert worst is not None
+    text = f"output '{worst[0]}' is off: {error_text(worst[1], report.verify.limit)}"
+    inputs = tries[report.verify.failing_set or 0]
+    made = [(d, program.buffers[b.buffer].name) for d in program.dispatches for b in d.bindings if b.writes]
+    theirs = reference.values(inputs, [name for _, name in made])
+    for (d, name), array in zip(made, executor.Session(program).trace(inputs), strict=True):
+        expected = theirs.get(name)
+        if expected is None or array.shape != expected.shape:
+            continue
+        error = compare(array, expected)
+        if error.badness > _DEPARTS[report.accuracy]:
+            text += f"; kernel {d.kernel} is the first to depart: value '{name}', rel. L2 {error.badness:.2g}"
+            break
+    said = VerificationError(text, "--verify off writes the package all the same")
+    said.report = report
+    return said

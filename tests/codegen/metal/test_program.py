@@ -1,0 +1,89 @@
+"""Packages of kernels: what is written is read back, checked by libclang, shown, run, and refused when it is broken."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx.parser
+import pytest
+
+import compiler
+from codegen.metal import executor, lint, package
+from compiler.errors import UnsupportedError, UserError
+
+TEXT = """<ir_version: 10, opset_import: ["" : 21]>
+g (float[1,4,16,16] x) => (float[1,8,16,16] y, float[1,1000] z) {
+  a = Sigmoid (x)
+  b = Mul (a, x)
+  y = Concat <axis = 1> (a, b)
+  shape = Constant <value_ints = [1, 1024]> ()
+  r = Reshape (b, shape)
+  s = Softmax (r)
+  zero = Constant <value_ints = [0]> () end = Constant <value_ints = [1000]> () axis = Constant <value_ints = [1]> ()
+  z = Slice (s, zero, end, axis)
+}"""
+
+
+@pytest.fixture
+def made(tmp_path):
+    return compiler.compile(onnx.parser.parse_model(TEXT), target="metal", output=tmp_path / "m.metalpackage")
+
+
+def test_source_passes_the_checker_and_names_its_operators(made):
+    source = (made.path / package.SOURCE).read_text()
+    assert lint.check(source) == []
+    assert "softmax 1×1024" in source
+    assert "simd_sum" in source  # a long row belongs to a simdgroup
+
+
+def test_plan_is_consistent(made):
+    plan = json.loads((made.path / package.PLAN).read_text())
+    assert plan["heap"] >= plan["bound"] > 0
+    for d in plan["dispatches"]:
+        assert d["threads"] <= 1024
+        assert f"kernel void {d['kernel']}(" in (made.path / package.SOURCE).read_text()
+        for b in d["bindings"]:
+            assert not b["writes"] or plan["buffers"][b["buffer"]]["kind"] in ("scratch", "output")
+
+
+def test_concatenation_is_written_in_place(made):
+    assert "concat" not in made.report.ops
+    x = np.random.default_rng(0).standard_normal((1, 4, 16, 16)).astype(np.float32)
+    y = executor.Session(package.read(made.path)).run({"x": x})["y"]
+    sigmoid = 1 / (1 + np.exp(-x.astype(np.float64)))
+    np.testing.assert_allclose(y, np.concatenate([sigmoid, sigmoid * x], 1), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("broken", [package.PLAN, package.SOURCE, package.WEIGHTS])
+def test_a_missing_file_is_named(made, broken):
+    (made.path / broken).unlink()
+    with pytest.raises(UserError, match="is not a package of Metal kernels"):
+        package.read(made.path)
+
+
+def test_wrong_inputs_are_named(made):
+    session = executor.Session(package.read(made.path))
+    with pytest.raises(UserError, match="no array for input 'x'"):
+        session.run({})
+    with pytest.raises(UserError, match=r"has shape \(1, 4, 16, 16\)"):
+        session.run({"x": np.zeros((1, 4, 16, 15), np.float32)})
+
+
+def test_what_has_no_kernel_is_refused_by_name(tmp_path):
+    text = '<ir_version: 10, opset_import: ["" : 21]> g (float[3,3] x) => (float y) { y = Det (x) }'
+    with pytest.raises(UnsupportedError, match=r"onnx.Det at node 'y' has no Metal kernel"):
+        compiler.compile(onnx.parser.parse_model(text), target="metal", output=tmp_path / "m.metalpackage")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_kernel_fails_the_proof(tmp_path):
+    rules = tmp_path / "wrong.rules"
+    rules.write_text(
+        "stage metal\nuse onnx\n"
+        "rule wrong { match { y = Sigmoid(x) } rewrite { y = metal.tanh(x) }\n before metal_sigmoid }\n"
+    )
+    with pytest.raises(compiler.errors.VerificationError, match="is the first to depart"):
+        compiler.compile(
+            onnx.parser.parse_model(TEXT), target="metal", output=tmp_path / "m.metalpackage", rules=[rules]
+        )
