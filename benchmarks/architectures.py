@@ -16,8 +16,14 @@ from onnx import TensorProto, helper, numpy_helper
 class Graph:
     """Writes an ONNX graph whose operators are applied to one running value, ``x``."""
 
-    def __init__(self, name: str, shape: tuple[int, ...]) -> None:
-        self.name, self.x, self.shape = name, "input", shape
+    def __init__(self, name: str, shape: tuple[int, ...], eight_bit: bool = False) -> None:
+        """An empty graph.
+
+        Args:
+            eight_bit: whether weights and activations of convolutions and matrix products are 8-bit integers, written
+                as exporters write it: each is quantized and dequantized.
+        """
+        self.name, self.x, self.shape, self.eight_bit = name, "input", shape, eight_bit
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
         self.draw = np.random.default_rng(0)
@@ -39,12 +45,39 @@ class Graph:
 
     def conv(self, inputs: int, outputs: int, window: int = 1, stride: int = 1, groups: int = 1) -> str:
         """A convolution with its batch normalization folded in."""
-        weight, bias = self.weight(outputs, inputs // groups, window, window), self.weight(outputs)
+        self.round_activation()
+        weight, bias = self.matrix(outputs, inputs // groups, window, window), self.weight(outputs)
         pads = [window // 2] * 4
         return self.op("Conv", weight, bias, strides=[stride] * 2, pads=pads, group=groups, kernel_shape=[window] * 2)
 
+    def round_activation(self) -> None:
+        if self.eight_bit:
+            scale, zero = self.constant(np.float32(0.05)), self.constant(np.int8(0))
+            self.op("QuantizeLinear", scale, zero)
+            self.op("DequantizeLinear", scale, zero)
+
+    def residual(self, other: str) -> str:
+        """The sum with another value."""
+        before, self.x = self.x, other
+        self.round_activation()
+        other, self.x = self.x, before
+        self.round_activation()
+        return self.op("Add", other)
+
+    def matrix(self, *shape: int) -> str:
+        """A weight, in 8 bits if that is asked for."""
+        if not self.eight_bit:
+            return self.weight(*shape)
+        before, integers = self.x, self.draw.integers(-127, 128, shape).astype(np.int8)
+        self.x = self.constant(integers)
+        scale = self.constant(np.full(shape[0], np.float32(0.001)))
+        made = self.op("DequantizeLinear", scale, self.constant(np.zeros(shape[0], np.int8)), axis=0)
+        self.x = before
+        return made
+
     def linear(self, inputs: int, outputs: int) -> str:
-        self.op("MatMul", self.weight(inputs, outputs))
+        self.round_activation()
+        self.op("MatMul", self.matrix(inputs, outputs))
         return self.op("Add", self.weight(outputs))
 
     def relu6(self) -> str:
@@ -68,10 +101,10 @@ class Graph:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def resnet(depth: int) -> onnx.ModelProto:
+def resnet(depth: int, eight_bit: bool = False) -> onnx.ModelProto:
     """ResNet-18 or -50 at 224 x 224 (He et al. 2015; torchvision's v1.5, where the window carries the stride)."""
     blocks = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}[depth]
-    g = Graph(f"resnet{depth}", (1, 3, 224, 224))
+    g = Graph(f"resnet{depth}", (1, 3, 224, 224), eight_bit)
     g.conv(3, 64, 7, 2)
     g.op("Relu")
     g.op("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
@@ -95,16 +128,16 @@ def resnet(depth: int) -> onnx.ModelProto:
             g.x = before
             if stride != 1 or channels != out:
                 g.conv(channels, out, 1, stride)
-            g.op("Add", main)
+            g.residual(main)
             g.op("Relu")
             channels = out
     _classify(g, channels)
     return g.model()
 
 
-def mobilenet_v2() -> onnx.ModelProto:
+def mobilenet_v2(eight_bit: bool = False) -> onnx.ModelProto:
     """MobileNetV2 1.0 at 224 x 224 (Sandler et al. 2018, table 2)."""
-    g = Graph("mobilenet_v2", (1, 3, 224, 224))
+    g = Graph("mobilenet_v2", (1, 3, 224, 224), eight_bit)
     g.conv(3, 32, 3, 2)
     g.relu6()
     channels = 32
@@ -129,13 +162,13 @@ def inverted_residual(
     activation()
     g.conv(inner, out)
     if stride == 1 and channels == out:
-        g.op("Add", before)
+        g.residual(before)
     return out
 
 
-def mobilevit_v2() -> onnx.ModelProto:
+def mobilevit_v2(eight_bit: bool = False) -> onnx.ModelProto:
     """MobileViTv2-1.0 at 256 x 256 (Mehta and Rastegari 2022): 78.1 % top-1, 4.9 M parameters, 1.8 G MACs."""
-    g = Graph("mobilevit_v2", (1, 3, 256, 256))
+    g = Graph("mobilevit_v2", (1, 3, 256, 256), eight_bit)
     g.conv(3, 32, 3, 2)
     g.silu()
     channels = inverted_residual(g, 32, 64, 2, 1, g.silu)
@@ -177,12 +210,12 @@ def _separable_attention(g: Graph, width: int, places: int) -> None:
     g.op("Relu")
     g.op("Mul", context)
     g.conv(width, width)
-    middle = g.op("Add", before)
+    middle = g.residual(before)
     _group_norm(g, width, places)
     g.conv(width, 2 * width)
     g.silu()
     g.conv(2 * width, width)
-    g.op("Add", middle)
+    g.residual(middle)
 
 
 def _group_norm(g: Graph, width: int, places: int) -> str:

@@ -46,6 +46,8 @@ def milliseconds(done: Work, unit: str, on: Chip) -> float:
     if not done.flops:
         return done.moved / (rate[done.kind] * faster) / 1e6
     gflops = min(rate[done.kind], rate["vector"] * done.reuse)
+    if done.eight_bit:
+        gflops *= costs()["eight_bit"][unit]
     compute = done.flops / (gflops * faster) / 1e6
     if done.moved <= costs()["on_chip_mb"][unit] * 1e6:
         return compute
@@ -112,11 +114,17 @@ def footprint(value: Value, unit: str) -> int:
 
 
 def is_free_after(op: Op) -> bool:
-    """Whether an operator is an activation function that a unit applies while it writes what comes before it.
+    """Whether a unit does an operator while it writes what comes before it, or reads for what comes behind.
 
-    That is so behind a convolution, matrix product or norm whose result nothing else needs.
+    That is so for an activation function behind a convolution, matrix product or norm whose result nothing else needs;
+    and for the steps to 8 bits and back.
     """
-    if kinds().get(short_name(op)) != "unary" or op.operands[0] is None:
+    kind, source = (
+        kinds().get(short_name(op)),
+        op.operands[0].op if op.operands and op.operands[0] is not None else None,
+    )
+    if kind == "dequantize":
+        return True
+    if source is None or source.results[0].use_count != 1:
         return False
-    source = op.operands[0].op
-    return source is not None and bool(work(source).flops) and source.results[0].use_count == 1
+    return kind == "quantize" or (kind == "unary" and bool(work(source).flops))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -25,6 +25,7 @@ class Work:
         reuse: how often each weight or input is used on chip: below a limit, the ``vector`` rate binds.
         moved: bytes of activations read and written.
         weights: bytes of constants as they are stored.
+        eight_bit: whether activations and weights of a product are 8-bit integers.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class Work:
     reuse: int = 1
     moved: int = 0
     weights: int = 0
+    eight_bit: bool = False
 
 
 @cache
@@ -44,14 +46,16 @@ def kinds() -> Mapping[str, str]:
 
 def work(op: Op) -> Work:
     """The work of ``op``; of one with regions, what its operators do, as often as :func:`trips` says."""
-    moved = sum(size(t) for _, t in activations(op))
+    moved = sum(_moved(v, t, op) for v, t in activations(op))
     weights = sum(stored(v) for v in dict.fromkeys(op.operands) if v is not None and is_parameter(v))
     kind = kinds().get(short_name(op), "copy")
     match kind:
         case "conv":
-            return _conv(op, moved, weights)
+            return _narrowed(_conv(op, moved, weights), op)
         case "matmul":
-            return _product(_extents(op), moved, weights)
+            return _narrowed(_product(_extents(op), moved, weights), op)
+        case "quantize" | "dequantize":
+            kind = "copy"
         case "attention":
             return _attention(op, moved, weights)
         case "recurrent":
@@ -178,6 +182,25 @@ def _product(extents: tuple[int, int, int, int], moved: int, weights: int) -> Wo
     batch, rows, columns, deep = extents
     macs = batch * rows * columns * deep
     return Work("dense", 2 * macs, macs, min(rows, columns), moved, weights)
+
+
+def _moved(value: Value, type_: TensorType, op: Op) -> int:
+    """The bytes that an operator reads or writes of a value: 8-bit ones where steps from or to 8 bits stand there."""
+    if value.op is op:
+        near = list(value.users) if kinds().get(short_name(op)) != "dequantize" else []
+        narrow = bool(near) and all(kinds().get(short_name(u)) == "quantize" for u in near)
+    else:
+        narrow = value.op is not None and kinds().get(short_name(value.op)) == "dequantize"
+    return size(type_) * 8 // max(type_.dtype.bits, 8) if narrow else size(type_)
+
+
+def _narrowed(done: Work, op: Op) -> Work:
+    """The work of a product, in 8 bits if its activations were dequantized and its weights are stored in 8 bits."""
+    x, w = op.operands[0], op.operands[1]
+    if x is None or w is None or x.op is None or kinds().get(short_name(x.op)) != "dequantize" or not is_parameter(w):
+        return done
+    # Scales of an 8-bit weight take less than half a byte an element; half precision takes two bytes.
+    return replace(done, eight_bit=True) if stored(w) < 1.5 * math.prod(_dims(w)) else done
 
 
 def _attention(op: Op, moved: int, weights: int) -> Work:

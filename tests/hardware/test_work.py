@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from compiler import hardware, ir
+from compiler.hardware.cost import is_free_after
 from tests.hardware.test_capability import op
 
 HALF = ir.dtype("f16")
@@ -122,3 +123,31 @@ def test_a_loop_is_counted_as_often_as_it_runs() -> None:
     one = next(o for o in loop.walk() if o.name == "mil.matmul")
     chip = hardware.chip("M1")
     assert hardware.cost(loop, "cpu", chip).ms >= 7 * hardware.cost(one, "cpu", chip).ms
+
+
+def test_eight_bit_products_take_half_the_time_and_steps_to_eight_bits_none() -> None:
+    text = """
+    module @m {
+      func @main(%q: tensor<1x64x56x56xi8>) -> (%o: tensor<1x64x56x56xi8>) {
+        %s = mil.const() {val = dense<0.5>} : tensor<f16>
+        %x = mil.dequantize(%q, %s, _) : tensor<1x64x56x56xf16>
+        %d = mil.const() {val = dense<1>} : tensor<64x64x3x3xi8>
+        %w = mil.constexpr_affine_dequantize(%d, %z, %s) {axis = dense<0>: tensor<i32>} : tensor<64x64x3x3xf16>
+        %y = mil.conv(%x, %w) {pad_type = "same"} : tensor<1x64x56x56xf16>
+        %r = mil.quantize(%y, %s, _) {output_dtype = "int8"} : tensor<1x64x56x56xi8>
+        return %r
+      }
+    }
+    """.replace("%z, ", "%d0, ").replace(
+        "        %w", "        %d0 = mil.const() {val = dense<0>} : tensor<i8>\n        %w"
+    )
+    ops = {o.name: o for o in ir.parse_module(text).main.walk()}
+    conv = hardware.work(ops["mil.conv"])
+    assert conv.eight_bit
+    assert conv.moved == 2 * 64 * 56 * 56
+    inputs = "%x: tensor<1x64x56x56xf16>, %w: tensor<64x64x3x3xf16>|"
+    plain = hardware.work(op(inputs + '%r = mil.conv(%x, %w) {pad_type = "same"} : tensor<1x64x56x56xf16>'))
+    chip = hardware.chip("A17")
+    assert hardware.milliseconds(conv, "ane", chip) == pytest.approx(hardware.milliseconds(plain, "ane", chip) / 2)
+    assert is_free_after(ops["mil.quantize"])
+    assert is_free_after(ops["mil.dequantize"])
