@@ -24,6 +24,15 @@ def inputs_of(function: Function) -> list[str]:
     return [a.name for a in function.inputs if not isinstance(a.type, StateType)]
 
 
+def classes(function: Function) -> dict[str, tuple[str | int, ...]]:
+    """The classes of each output that is a classifier's dictionary, in the order of the values that a run gives."""
+    out = {}
+    for name, value in zip(function.output_names, function.outputs, strict=True):
+        if value.op is not None and value.op.name == "mil.classify" and value is value.op.results[1]:
+            out[name] = tuple(value.op.attributes["classes"])
+    return out
+
+
 def run_calls(module: Module, library: Library, given: Mapping[str, Array]) -> dict[str, Array]:
     """Runs the main function of a package that was read, which is consumed.
 

@@ -41,6 +41,7 @@ def compile_command(
     batch: cli_wishes.BatchOption = None,
     image: cli_wishes.ImageOption = None,
     state: cli_wishes.StateOption = None,
+    labels: cli_wishes.LabelsOption = None,
     io: cli_wishes.IoOption = None,
     rename: cli_wishes.RenameOption = None,
     describe: cli_wishes.DescribeOption = None,
@@ -68,7 +69,7 @@ def compile_command(
 
     start = perf_counter()
     said = {"author": author, "license": license, "description": description, "version": model_version}
-    wishes = cli_wishes.wishes(batch, image, state, io, rename, describe, said, metadata)
+    wishes = cli_wishes.wishes(batch, image, state, labels, io, rename, describe, said, metadata)
     options = Options(
         Target.of(target, os, precision, chip),
         dict(shapes.parse(s) for s in shape or ()),

@@ -15,6 +15,7 @@ def run_command(
     function: Annotated[
         str | None, typer.Option(metavar="NAME", help="Which function.", show_default="the package's default")
     ] = None,
+    top: Annotated[int, typer.Option(metavar="K", help="How many labels of a classifier to print.", min=0)] = 5,
 ) -> None:
     """Run a package on this machine: an ML Program in onnxruntime, Metal kernels compiled for the CPU."""
     import numpy as np
@@ -26,12 +27,14 @@ def run_command(
     from compiler.errors import UserError
     from compiler.proof import read_package
 
+    classes: dict[str, tuple[str | int, ...]] = {}
     if kernels.is_package(package):
         program = kernels.read(package)
         named = [program.buffers[i].name for i in program.of_kind("input")]
         results = executor.Session(program).run(samples.from_npz(inputs, named))
     else:
         module = calls.select(read_package(package), function, package)
+        classes = calls.classes(module.main)
         given = samples.from_npz(inputs, calls.inputs_of(module.main))
         results = calls.run_calls(module, load_library(Options()), given)
     try:
@@ -41,3 +44,6 @@ def run_command(
         raise UserError(f"cannot write {outputs}: {e.strerror}", "another folder, with --outputs") from e
     for name, array in results.items():
         typer.echo(f"  {name}  {array.dtype}{list(array.shape)}")
+        if name in classes and array.ndim == 1:
+            for i in np.argsort(-array, kind="stable")[:top]:
+                typer.echo(f"    {array[i]:.4f}  {classes[name][i]}")

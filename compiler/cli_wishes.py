@@ -27,6 +27,10 @@ StateOption = Annotated[
     list[str] | None,
     typer.Option(metavar="IN:OUT", help="An output that comes back as an input.", rich_help_panel=_PANEL),
 ]
+LabelsOption = Annotated[
+    str | None,
+    typer.Option(metavar="FILE[:OUTPUT]", help="A class a line: the package is a classifier.", rich_help_panel=_PANEL),
+]
 IoOption = Annotated[
     str | None,
     typer.Option(help="fp16 or fp32: float inputs and outputs.", show_default="the model's", rich_help_panel=_PANEL),
@@ -54,6 +58,7 @@ def wishes(
     batch: str | None,
     image: list[str] | None,
     state: list[str] | None,
+    labels: str | None,
     io: str | None,
     rename: list[str] | None,
     describe: list[str] | None,
@@ -72,6 +77,7 @@ def wishes(
         batch=batch,
         images=image or (),
         states=state or (),
+        labels=labels,
         io=io,
         rename=parse_pairs("--rename", rename or [], "OLD=NEW"),
         describe=parse_pairs("--describe", describe or [], "NAME=TEXT"),

@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from compiler.errors import UnsupportedError, UserError
-from compiler.ir import Function, Location, Module, Op, TensorType, suggest
+from compiler.ir import STRING, Builder, Function, Location, Module, Op, TensorType, suggest
 
 if TYPE_CHECKING:
     import onnx
 
     from compiler.rewrite import Library
+    from passes.unclassify import Classifier
 
 #: A message above this is written with its weights beside it: protobuf ends at 2 GiB.
 _LARGE = 1 << 30
@@ -36,9 +39,10 @@ def package_to_onnx(
     """
     from compiler.export import to_onnx
     from compiler.running import give_meaning
-    from passes import cse, dce, emulate, fold, unstate, widen
+    from passes import cse, dce, emulate, fold, unclassify, unstate, widen
 
     function = module.main
+    classifiers = unclassify.run(function)
     unstate.run(function)
     _fix(function, shapes or {})
     (emulate if rounding else widen).run(module)
@@ -52,6 +56,8 @@ def package_to_onnx(
             is_open = any(isinstance(a.type, TensorType) and not a.type.is_static for a in function.inputs)
             remedy = "--shape NAME=… with a size for every open dimension" if is_open else None
             raise UnsupportedError(f"{op.name}{at} has no meaning in ONNX with these parameters", remedy)
+    for classifier in classifiers:
+        _classify(function, classifier)
     _name(function)
     model = to_onnx(function)
     model.graph.name = module.name
@@ -97,6 +103,22 @@ def _fix(function: Function, shapes: Mapping[str, tuple[int, ...]]) -> None:
             want = ", ".join(map(str, type_.shape))
             raise UserError(f"--shape gives input '{argument.name}' the shape {given}, the package has ({want})")
         argument.type = type_.with_shape(given)
+
+
+def _classify(function: Function, classifier: Classifier) -> None:
+    """Gives the label as text, or a number, and the probabilities as a vector."""
+    values = list(function.outputs)
+    b = Builder(function.block, function.block.terminator)
+    for place in (classifier.label, classifier.table):
+        if place is not None:
+            flat = b.op("onnx.Reshape", [values[place], b.constant(np.array([-1], np.int64), "onnx")])
+            values[place] = flat.result
+    if classifier.label is not None:
+        best = b.op("onnx.ArgMax", [values[classifier.label]], {"axis": 0, "keepdims": 0}).result
+        text = isinstance(classifier.classes[0], str)
+        classes = np.array(classifier.classes, STRING.numpy if text else np.int64)
+        values[classifier.label] = b.op("onnx.Gather", [b.constant(classes, "onnx"), best], {"axis": 0}).result
+    function.set_outputs(values)
 
 
 def _name(function: Function) -> None:

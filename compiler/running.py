@@ -36,7 +36,8 @@ class MilSession:
     A module with open dimensions is given meaning for each combination of input shapes that it is run on, all sizes
     known: so does Core ML, and what an operator means can depend on them.
 
-    States are zeros at first and stay between runs, which so are calls in a row.
+    States are zeros at first and stay between runs, which so are calls in a row. Of a classifier's dictionary the
+    values are given, in the order of its classes.
     """
 
     def __init__(self, module: Module, library: Library, probes: Sequence[Value] | None = None) -> None:
@@ -45,9 +46,10 @@ class MilSession:
         Args:
             probes: values to give out in place of the function's outputs.
         """
-        from passes import emulate, unstate
+        from passes import emulate, unclassify, unstate
 
         function = module.main
+        self.classifiers = unclassify.run(function) if probes is None else []
         states = unstate.run(function)
         if probes is not None:
             function.set_outputs(probes, [f"probe_{i}" for i in range(len(probes))])
@@ -87,6 +89,8 @@ class MilSession:
             kept = results[len(results) - len(self._states) :]
             self._states = dict(zip(self._states, kept, strict=True))
             results = results[: len(results) - len(kept)]
+        for classifier in self.classifiers:
+            results = classifier.restore(results)
         return results
 
 

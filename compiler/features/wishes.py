@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from compiler.errors import UserError
-from compiler.features import batch, element_types, image, state
+from compiler.features import batch, element_types, image, labels, state
 from compiler.features.base import Feature, Interface
 from compiler.features.naming import Naming
 
@@ -23,6 +23,7 @@ class Wishes:
         batch: ``1,4,8`` or ``1..8`` rows in place of one.
         images: ``NAME:rgb:scale=1/255`` for each input or output that is a picture.
         states: ``h_in:h_out`` for each input that an output feeds at the next call.
+        labels: a file with a class a line, or ``FILE:OUTPUT``.
         io: ``fp16`` or ``fp32`` for all float inputs and outputs.
         rename: new names of inputs and outputs by the model's.
         describe: a line on an input or output, by the model's name for it.
@@ -33,6 +34,7 @@ class Wishes:
     batch: str | None = None
     images: Sequence[str] = ()
     states: Sequence[str] = ()
+    labels: str | None = None
     io: str | None = None
     rename: Mapping[str, str] = field(default_factory=dict)
     describe: Mapping[str, str] = field(default_factory=dict)
@@ -56,6 +58,8 @@ class Wishes:
             features.insert(0, batch.parse(self.batch))
         if self.states:
             features.append(state.parse(list(self.states)))
+        if self.labels is not None:
+            features.append(labels.parse(self.labels))
         if self.io is not None:
             features.append(element_types.parse(self.io))
         if self.rename or self.describe:
