@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import onnx
 
     from compiler import onnx_backend
+    from compiler.compression.settings import Data
     from compiler.driver import Compilation, Verify
     from compiler.features.wishes import Wishes
     from compiler.multifunction import Bundle
@@ -43,6 +44,12 @@ def compile(
     inputs: Mapping[str, np.ndarray[Any, Any]] | str | Path | None = None,
     wishes: Wishes | None = None,
     report: str | Path | None = None,
+    quantize: str | None = None,
+    calibrate: Data | None = None,
+    budget: str | int | None = None,
+    max_error: float | None = None,
+    ranges: str | Path | None = None,
+    range_method: str = "mse",
 ) -> Compilation:
     """Compiles an ONNX model into a Core ML package on disk and proves it against onnxruntime.
 
@@ -60,6 +67,13 @@ def compile(
         inputs: what to prove on in place of made-up inputs: arrays by input name, or an .npz file of them.
         wishes: what an app wants of inputs and outputs: ``compiler.Wishes(images=["x:rgb:scale=1/255"], io="fp16")``.
         report: where an HTML page with graph, placement, sizes and errors goes, if one is wanted.
+        quantize: what weights become: ``int8``, ``int4``, ``palette6``, ``palette4-group16`` and so on, ``w8a8`` for
+            quantized activations too, ``mixed`` for a choice for each weight.
+        calibrate: inputs by name, several sets of them, or an .npz file, to compress by.
+        budget: the most bytes that the package may have, with ``mixed``: a number, or text such as ``4MB``.
+        max_error: the most that an output may be from the original's once compressed, as relative L2 error.
+        ranges: a file that keeps the ranges of activations: read if it is there, written if not.
+        range_method: ``minmax``, ``percentile`` or ``mse``: how ranges are found.
 
     Returns:
         The package's path, its module, and the report.
@@ -69,12 +83,17 @@ def compile(
         compiler.errors.UnsupportedError: the target or this compiler cannot do what the model needs.
         compiler.errors.VerificationError: the package does not compute what the model computes.
     """
+    from compiler.compression.settings import Settings
     from compiler.driver import Options, compile_model
     from compiler.features import Interface
     from compiler.target import Target
 
+    chosen = Target.of(target, os, precision, chip)
+    compression = Settings.of(
+        quantize, chosen.ios, data=calibrate, budget=budget, max_error=max_error, ranges=ranges, method=range_method
+    )
     options = Options(
-        Target.of(target, os, precision, chip),
+        chosen,
         {name: tuple(shape) for name, shape in (shapes or {}).items()},
         rules,
         disable_rules,
@@ -83,6 +102,7 @@ def compile(
         interface=wishes.interface() if wishes is not None else Interface(),
         metadata=wishes.said() if wishes is not None else None,
         page=report,
+        compression=compression,
     )
     return compile_model(model, output, options)
 

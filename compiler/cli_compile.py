@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compiler import cli_wishes
+from compiler import cli_compress, cli_wishes
 
 if TYPE_CHECKING:
     from compiler.cli_console import Lines
@@ -50,6 +50,12 @@ def compile_command(
     license: cli_wishes.LicenseOption = "",
     model_version: cli_wishes.VersionOption = "",
     metadata: cli_wishes.MetadataOption = None,
+    quantize: cli_compress.QuantizeOption = None,
+    calibrate: cli_compress.CalibrateOption = None,
+    budget: cli_compress.BudgetOption = None,
+    max_error: cli_compress.MaxErrorOption = None,
+    ranges: cli_compress.RangesOption = None,
+    range_method: cli_compress.RangeMethodOption = "mse",
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write the report.")] = None,
     page: Annotated[
         Path | None,
@@ -62,6 +68,7 @@ def compile_command(
     """Compile an ONNX model into a Core ML package and prove that it computes what the model computes."""
     from compiler import shapes
     from compiler.cli_console import Lines
+    from compiler.compression.settings import Settings
     from compiler.driver import Options, compile_model
     from compiler.errors import UserError, VerificationError
     from compiler.report import Report
@@ -70,8 +77,12 @@ def compile_command(
     start = perf_counter()
     said = {"author": author, "license": license, "description": description, "version": model_version}
     wishes = cli_wishes.wishes(batch, image, state, labels, io, rename, describe, said, metadata)
+    chosen = Target.of(target, os, precision, chip)
+    compression = Settings.of(
+        quantize, chosen.ios, data=calibrate, budget=budget, max_error=max_error, ranges=ranges, method=range_method
+    )
     options = Options(
-        Target.of(target, os, precision, chip),
+        chosen,
         dict(shapes.parse(s) for s in shape or ()),
         rules or (),
         disable_rule or (),
@@ -80,6 +91,7 @@ def compile_command(
         interface=wishes.interface(),
         metadata=wishes.said(),
         page=page,
+        compression=compression,
     )
     if json is not None and (json.is_dir() or not json.parent.is_dir()):
         raise UserError(f"{json} is no file that the report could be written to", "--json FILE in a folder that exists")

@@ -113,6 +113,8 @@ def _road(options: Options) -> tuple[str, Callable[..., None], Callable[..., Mod
         return ".mlpackage", lower, emit_and_prove
     from compiler import metal
 
+    if options.compression is not None:
+        raise UnsupportedError("Metal kernels take no compressed weights yet", "--target gpu")
     if options.interface.features or options.page is not None:
         raise UnsupportedError(
             "pictures, states, labels and the like, and the report's page, are for Core ML packages", "--target gpu"

@@ -45,7 +45,7 @@ def emit_and_prove(
     """Stages write and prove: the package at ``draft``, proven as far as ``options`` ask.
 
     Where half precision is to blame for a failed proof, the operators that lose too much move to f32 and the package is
-    written anew.
+    written anew. A package that is to be compressed is proven before that and after.
     """
     from compiler.blame import failure
     from compiler.precision import Trial, culprits, halved
@@ -53,25 +53,37 @@ def emit_and_prove(
     target = options.target
     expected = _expected(reference, tries, report)
     keep: dict[Op, str] = {}
-    for _ in range(ROUNDS):
+    given = [options.interface.package_inputs(t) for t in tries]
+    wanted = [options.interface.package_outputs(lowered.main.output_names, e) for e in expected]
+
+    def stored() -> Module:
         final, kept = halved(lowered, target.os, keep) if target.precision == "fp16" else (lowered, {})
         check(final, "pass half")
-        if options.interface.features:
+        if options.interface.features or options.compression is not None:
             final = final if final is not lowered else clone_module(lowered)
             options.interface.seal(final)
             check(final, "the interface")
-        write(final, draft, library, report, options.metadata)
         _describe(final, kept, report)
-        if reference is None:  # --verify off
-            return final
-        given = [options.interface.package_inputs(t) for t in tries]
-        wanted = [options.interface.package_outputs(lowered.main.output_names, e) for e in expected]
-        _prove(draft, given, wanted, library, report)
-        if not report.verify.passed and target.precision == "fp32":
-            _measure_own_noise(reference, tries, expected, report)
+        return final
+
+    def put(final: Module) -> None:
+        write(final, draft, library, report, options.metadata)
+
+    for _ in range(ROUNDS):
+        final = stored()
+        put(final)
+        if reference is not None:
             _prove(draft, given, wanted, library, report)
-        if report.verify.passed:
-            return final
+            if not report.verify.passed and target.precision == "fp32":
+                _measure_own_noise(reference, tries, expected, report)
+                _prove(draft, given, wanted, library, report)
+        if reference is None or report.verify.passed:
+            if options.compression is None:
+                return final
+            from compiler.compression import Road, compress
+
+            road = Road(lowered, keep, tries, given, wanted, options.interface, library, report, draft, stored, put)
+            return compress(options.compression, road)
         trial = Trial(lowered, [list(t.values()) for t in tries], expected, library, target.os)
         with report.stage("locate") as stage:
             stage.quiet = True
@@ -113,7 +125,14 @@ def to_prove(
     def run(one: dict[str, Array]) -> dict[str, Array]:
         return dict(zip(names, reference.run(one), strict=True))
 
-    if options.inputs is None:
+    calibrated = options.compression.data if options.compression is not None else None
+    if options.inputs is None and calibrated is not None:
+        from compiler.compression import calibration
+
+        main_names = [a.name for a in module.main.inputs]
+        several = calibration.samples(calibrated, module.main)[: SETS[options.verify]]
+        sets = [dict(zip(main_names, one, strict=True)) for one in several]
+    elif options.inputs is None:
         # Both bounds of flexible shapes are tried, and with "full" a size between.
         count = SETS[options.verify] + is_flexible(module)
         sets = interface.draw(samples.generate(module.main, count, lambda i: sizes_to_try(module, i)), run)

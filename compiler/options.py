@@ -15,6 +15,7 @@ from compiler.target import Target
 
 if TYPE_CHECKING:
     from codegen.mil.writer import Metadata
+    from compiler.compression.settings import Settings
 
 Array = np.ndarray[Any, Any]
 Verify = Literal["full", "fast", "off"]
@@ -32,6 +33,7 @@ class Options:
         interface: what an app wants of inputs and outputs.
         metadata: what the package says of itself, besides where it comes from.
         page: where an HTML page about the compile goes, if one is wanted.
+        compression: what to make smaller, and how.
     """
 
     target: Target = field(default_factory=Target)
@@ -43,3 +45,4 @@ class Options:
     interface: Interface = field(default_factory=Interface)
     metadata: Metadata | None = None
     page: str | Path | None = None
+    compression: Settings | None = None

@@ -57,6 +57,7 @@ class Report:
         rules: how often each rule fired.
         kept: operators that compute in f32 though the package computes in f16, with the reason.
         bytes: sizes on disk of ``source`` and ``package``.
+        compression: what became of each weight, and how far outputs are from the original's; empty without.
     """
 
     model: str
@@ -75,6 +76,7 @@ class Report:
     bytes: dict[str, int] = field(default_factory=dict)
     limit: float | None = None
     rounds_activations: bool = False
+    compression: dict[str, Any] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
@@ -110,6 +112,7 @@ class Report:
             "fp32_ops": self.kept,
             "notes": self.notes,
             "bytes": self.bytes,
+            **({"compression": self.compression} if self.compression else {}),
         }
 
     def write(self, path: str | Path) -> None:

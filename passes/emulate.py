@@ -1,7 +1,8 @@
 """Half precision on a machine that has none: an f16 tensor becomes f32, rounded to half where made.
 
 This is what a half-precision unit with f32 accumulators computes: values are rounded between operators, not inside.
-Constants hold halves already and are only widened.
+Constants hold halves already and are only widened. Compressed weights stay halves until they are whole: their
+decompression rounds, too.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ def _block(block: Block) -> None:
         if _is(argument, F16):
             _widen_and_round(argument)
     for op in list(block.ops):
-        if op.defn.constant is not None or op.name.startswith("mil.constexpr_"):
+        if is_compressed(op):
+            widen_for_others(op)
+            continue
+        if op.defn.constant is not None:
             _widen_constant(op)
             continue
         for region in op.regions:
@@ -59,6 +63,23 @@ def _replace_other_uses(value: Value, new: Value, rounding: Op | None = None) ->
     for user in list(value.users):
         if user is not new.op and user is not rounding:
             user.operands = tuple(new if v is value else v for v in user.operands)
+
+
+def is_compressed(op: Op) -> bool:
+    """Whether an operator gives a compressed weight, or a part of one."""
+    return op.name.startswith("mil.constexpr_") or any(
+        user.name.startswith("mil.constexpr_") for result in op.results for user in result.users
+    )
+
+
+def widen_for_others(op: Op) -> None:
+    """Lets all but compressed weights, which are made of one another in half, see the halves of ``op`` as f32."""
+    for result in op.results:
+        outer = [user for user in result.users if not user.name.startswith("mil.constexpr_")]
+        if outer and _is(result, F16):
+            wide = cast(result, F32)
+            for user in outer:
+                user.operands = tuple(wide if v is result else v for v in user.operands)
 
 
 def _widen_constant(op: Op) -> None:

@@ -26,8 +26,8 @@ Array = np.ndarray[Any, Any]
 
 #: As many points as halves can tell apart are clustered; more are put on a grid first.
 _MOST_POINTS = 1 << 16
-#: Keeps elements of no importance in a cluster.
-_LEAST_MASS = 1e-12
+#: What an element of no importance counts, in shares of the mean.
+_LEAST_MASS = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,9 @@ def palettize(weight: Array, scheme: Palette, output: int, importance: Array | N
     parts = moved.reshape(channels // group, -1)
     counted = None
     if importance is not None:
-        counted = np.swapaxes(np.broadcast_to(importance, weight.shape), 0, output).reshape(parts.shape)
+        # Shares of the mean, so that elements of no importance have some mass left.
+        share = importance / (importance.mean() or 1.0) + _LEAST_MASS
+        counted = np.swapaxes(np.broadcast_to(share, weight.shape), 0, output).reshape(parts.shape)
     bits = scheme.bits
     if scheme.mode == "unique":
         values = [_distinct(p) for p in parts]
@@ -138,7 +140,7 @@ def _clustered(part: Array, size: int, importance: Array | None) -> tuple[Array,
     if len(values) > _MOST_POINTS:
         members, centres = _clustered_on_grid(part, size, importance)
     else:
-        mass = counts if importance is None else np.bincount(inverse, importance, len(values)) + _LEAST_MASS
+        mass = counts if importance is None else np.bincount(inverse, importance, len(values))
         labels, centres = clusters(values, size, mass)
         members = labels[inverse]
     table = np.zeros(size)
@@ -167,7 +169,7 @@ def _clustered_on_grid(part: Array, size: int, importance: Array | None) -> tupl
     """Clusters of f32 elements, found on 2^16 evenly spaced points and centred on the elements themselves."""
     least, greatest = float(part.min()), float(part.max())
     grid = np.rint((part.astype(np.float64) - least) * ((_MOST_POINTS - 1) / (greatest - least))).astype(np.intp)
-    mass = np.ones(part.shape) if importance is None else importance + _LEAST_MASS
+    mass = np.ones(part.shape) if importance is None else importance
     totals = np.bincount(grid, mass, _MOST_POINTS)
     used = np.flatnonzero(totals)
     labels, _ = clusters(used.astype(np.float64), size, totals[used])

@@ -1,0 +1,153 @@
+"""Calibration: the model run on inputs of the user's, and what its layers see."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compiler.errors import UserError
+from compiler.ir import Function, Module, Op, TensorType, clone_function, suggest
+from compiler.proof import MilSession
+from passes.compress import activations, windows
+from passes.compress.activations import Histogram, Method, Range
+from passes.compress.calibrated import Statistics, layer_of
+from passes.compress.select import weights
+
+if TYPE_CHECKING:
+    from compiler.compression.settings import Data
+    from compiler.rewrite import Library
+
+Array = np.ndarray[Any, Any]
+Inputs = list[Array]
+
+#: Sums of x xᵀ beyond this are gathered in several turns over the data.
+_MOST_BYTES = 1 << 30
+SEED = 6
+
+
+def samples(data: Data, function: Function) -> list[Inputs]:
+    """Sets of inputs, each in the order of the function's inputs.
+
+    An array of an input's own shape is one sample; one with an axis more in front, or with a first axis of several
+    times the input's, holds several.
+
+    Raises:
+        UserError: the file cannot be read, an input is missing, or an array fits no input.
+    """
+    if isinstance(data, (str, Path)):
+        return _split(_load(data), function, str(data))
+    if isinstance(data, Mapping):
+        return _split(data, function, "the calibration inputs")
+    out = [s for one in data for s in _split(one, function, "the calibration inputs")]
+    if not out:
+        raise UserError("there are no calibration inputs", "a few inputs that the model is made for")
+    return out
+
+
+def _load(path: str | Path) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {k.removeprefix("in:"): file[k] for k in file.files if not k.startswith("out:")}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
+        reason = (e.strerror if isinstance(e, OSError) else "") or "it is not a NumPy .npz archive"
+        raise UserError(
+            f"cannot read the calibration inputs {path}: {reason}", "numpy.savez(FILE, NAME=array, …)"
+        ) from e
+
+
+def _split(given: Mapping[str, Array], function: Function, what: str) -> list[Inputs]:
+    parts: list[list[Array]] = []
+    for argument in function.inputs:
+        if argument.name not in given:
+            raise UserError(f"{what} hold no array for input '{argument.name}'{suggest(argument.name, given)}")
+        if not isinstance(argument.type, TensorType) or argument.type.shape is None:
+            raise UserError(f"input '{argument.name}' is a {argument.type}, which cannot be calibrated on")
+        parts.append(_of_input(np.asarray(given[argument.name]), argument.type, argument.name))
+    counts = {len(p) for p in parts}
+    if len(counts) > 1 or not min(counts, default=0):
+        each = ", ".join(f"'{a.name}' {len(p)}" for a, p in zip(function.inputs, parts))
+        raise UserError(f"{what} hold different numbers of samples: {each}", "as many for each input")
+    return [list(one) for one in zip(*parts, strict=True)]
+
+
+def _of_input(array: Array, type_: TensorType, name: str) -> list[Array]:
+    shape = type_.shape
+    assert shape is not None
+    array = array.astype(type_.dtype.numpy, copy=False)
+    if _fits(array.shape, shape):
+        return [array]
+    if _fits(array.shape[1:], shape):
+        return list(array)
+    first = shape[0] if shape else None
+    tail = array.ndim == len(shape) and _fits(array.shape[1:], shape[1:])
+    if isinstance(first, int) and tail and array.shape[0] % first == 0:
+        return list(array.reshape(-1, first, *array.shape[1:]))
+    want = ", ".join(map(str, shape))
+    raise UserError(f"input '{name}' has shape ({want}), the array to calibrate on {array.shape}")
+
+
+def _fits(have: Sequence[int], want: Sequence[int | str]) -> bool:
+    return len(have) == len(want) and all(not isinstance(w, int) or h == w for h, w in zip(have, want))
+
+
+def statistics(module: Module, data: Sequence[Inputs], library: Library, threshold: int) -> dict[str, Statistics]:
+    """What the layers of a mil module that computes in f32 see, by the name of their weight."""
+    jobs: list[tuple[str, list[Op], tuple[int, ...], Statistics]] = []
+    turns: list[dict[str, Statistics]] = [{}]
+    size = 0
+    for weight in weights(module, threshold):
+        layer = layer_of(weight)
+        shape = weight.op.result.shape
+        if layer is None or layer.block is not module.main.block or shape is None:
+            continue
+        held = weight.op.result.constant
+        assert held is not None
+        groups, _, length = windows.rows(layer, held).shape
+        size += 4 * groups * length * length
+        if size > _MOST_BYTES:
+            turns.append({})
+            size = 4 * groups * length * length
+        fresh = Statistics(np.zeros((groups, length, length), np.float32), np.zeros((groups, length), np.float32))
+        turns[-1][weight.name] = fresh
+        jobs.append((weight.name, list(weight.op.result.users), held.shape, fresh))
+    out: dict[str, Statistics] = {}
+    for turn in turns:
+        rng = np.random.default_rng(SEED)
+        mine = [j for j in jobs if j[0] in turn]
+        layers = [op for _, users, _, _ in mine for op in users]
+        for values in _inputs_of(module, layers, data, library):
+            at = iter(values)
+            for _, users, shape, into in mine:
+                for op in users:
+                    into.add(windows.columns(op, next(at), shape, rng))
+        out.update(turn)
+    return out
+
+
+def ranges(module: Module, data: Sequence[Inputs], library: Library, method: Method) -> dict[str, Range]:
+    """The ranges of what layers take, by the layer's name."""
+    layers = activations.layers(module)
+    seen = [Histogram() for _ in layers]
+    for values in _inputs_of(module, layers, data, library):
+        for histogram, array in zip(seen, values, strict=True):
+            histogram.add(array)
+    return {op.results[0].name: h.range(method) for op, h in zip(layers, seen, strict=True)}
+
+
+def _inputs_of(module: Module, layers: Sequence[Op], data: Sequence[Inputs], library: Library) -> Any:
+    """For each sample the first operand of each layer."""
+    if not layers:
+        return
+    twins: dict[Any, Any] = {}
+    copy = Module(module.name, module.attributes)
+    for function in module.functions.values():
+        copy.add(clone_function(function, values=twins))
+    distinct = list(dict.fromkeys(op.operands[0] for op in layers))
+    session = MilSession(copy, library, [twins[v] for v in distinct])
+    for sample in data:
+        found = dict(zip(distinct, session.run(sample), strict=True))
+        yield [found[op.operands[0]] for op in layers]

@@ -1,0 +1,128 @@
+"""What a user asks of compression, checked before anything is compiled."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compiler.errors import UserError
+from compiler.ir import suggest
+from passes.compress.activations import METHODS, Method
+from passes.compress.schemes import NAMES, Scheme, parse
+
+Array = np.ndarray[Any, Any]
+#: Calibration inputs: one set or several, or an .npz file of them.
+Data = Mapping[str, Array] | Sequence[Mapping[str, Array]] | str | Path
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMG]?)B?")
+_UNITS = {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to compress.
+
+    Attributes:
+        scheme: what every weight becomes; None to leave weights alone, or to choose for each.
+        mixed: choose the scheme of each weight, within ``budget`` or ``max_error``.
+        activations: quantize what layers take to eight bits.
+        data: calibration inputs; without, weights are compressed by themselves alone.
+        budget: the most bytes that the package may have.
+        max_error: how far, as relative L2 error, an output may be from the original's.
+        ranges: the file that keeps the ranges of activations: read if it is there, written if not.
+        method: how ranges are found.
+    """
+
+    scheme: Scheme | None = None
+    mixed: bool = False
+    activations: bool = False
+    data: Data | None = None
+    budget: int | None = None
+    max_error: float | None = None
+    ranges: Path | None = None
+    method: Method = "mse"
+
+    @staticmethod
+    def of(
+        quantize: str | None,
+        ios: int,
+        *,
+        data: Data | None = None,
+        budget: str | int | None = None,
+        max_error: float | None = None,
+        ranges: str | Path | None = None,
+        method: str = "mse",
+    ) -> Settings | None:
+        """The settings that options stand for; None if nothing is to be compressed.
+
+        Args:
+            quantize: ``int8``, ``palette4-group16`` and so on (see :func:`passes.compress.schemes.parse`), ``w8a8`` or
+                ``mixed``.
+            ios: the oldest release that the package must run on.
+            budget: bytes, or text such as ``4MB``.
+
+        Raises:
+            UserError: a value is none of those known, or does not go with the others.
+        """
+        if quantize is None:
+            for option, given in (("--budget", budget), ("--ranges", ranges), ("--calibrate", data)):
+                if given is not None:
+                    raise UserError(f"{option} says how to compress, but not what", f"--quantize mixed {option} …")
+            return None
+        if max_error is not None and not 0 < max_error < 1:
+            raise UserError(f"--max-error {max_error:g} is no relative error between 0 and 1", "--max-error 0.02")
+        mixed, activations = quantize == "mixed", quantize == "w8a8"
+        if mixed and budget is None and max_error is None:
+            raise UserError("--quantize mixed needs to know when to stop", "--budget 4MB or --max-error 0.02")
+        if budget is not None and not mixed:
+            raise UserError(f"--budget chooses between schemes, and --quantize {quantize} is one", "--quantize mixed")
+        if activations and ios < 17:
+            raise UserError("quantized activations need iOS 17 or later", "--os ios17")
+        if activations and data is None and (ranges is None or not Path(ranges).exists()):
+            raise UserError("--quantize w8a8 needs inputs to find the ranges of activations on", "--calibrate data.npz")
+        if ranges is not None and not activations:
+            raise UserError("--ranges holds the ranges of activations, which stay floats", "--quantize w8a8")
+        if method not in METHODS:
+            raise UserError(f"no way to find ranges is called '{method}'", f"one of {', '.join(METHODS)}")
+        scheme = None if mixed else parse("int8", ios) if activations else _scheme(quantize, ios)
+        return Settings(
+            scheme,
+            mixed,
+            activations,
+            data,
+            _bytes(budget),
+            max_error,
+            None if ranges is None else Path(ranges),
+            method,
+        )
+
+    def __str__(self) -> str:
+        if self.mixed:
+            return "mixed"
+        return f"{self.scheme} weights and activations" if self.activations else str(self.scheme)
+
+
+def _scheme(text: str, ios: int) -> Scheme:
+    try:
+        return parse(text, ios)
+    except UserError as e:
+        names = (*NAMES, "w8a8", "mixed")
+        if "is called" in e.message and "sparse" not in text:
+            near = suggest(text, names)
+            raise UserError(f"--quantize knows no '{text}'{near}", f"one of {', '.join(names)}") from None
+        raise
+
+
+def _bytes(budget: str | int | None) -> int | None:
+    if budget is None:
+        return None
+    found = _SIZE.fullmatch(str(budget).strip())
+    size = int(float(found[1]) * _UNITS[found[2]]) if found is not None else 0
+    if size <= 0:
+        raise UserError(f"--budget {budget} is no size", "--budget 4MB")
+    return size

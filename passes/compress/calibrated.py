@@ -1,0 +1,180 @@
+"""Encoding weights by what their inputs look like: importance for palettes and sparsity, GPTQ, corrected biases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from compiler.ir import Module, Op, TensorType
+from passes.compress import windows
+from passes.compress.compensate import compensate, output_error
+from passes.compress.encode import Axes, Encoded, encode
+from passes.compress.linear import Quantized, bounds, spread
+from passes.compress.palette import Palettized
+from passes.compress.run import Encoder, array
+from passes.compress.schemes import Linear, Palette, Scheme
+from passes.compress.select import Weight
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(slots=True)
+class Statistics:
+    """What calibration has seen of the inputs of one weight's layer.
+
+    Attributes:
+        moment: (groups, columns, columns), the sum of x xᵀ over all columns x.
+        total: (groups, columns), their sum.
+        count: how many there were.
+    """
+
+    moment: Array
+    total: Array
+    count: int = 0
+
+    def add(self, columns: Array) -> None:
+        """Takes in (groups, number, columns)."""
+        wide = columns.astype(np.float32, copy=False)
+        self.moment += wide.transpose(0, 2, 1) @ wide
+        self.total += wide.sum(axis=1)
+        self.count += wide.shape[1]
+
+    @property
+    def h(self) -> Array:
+        """E[x xᵀ]."""
+        return self.moment / max(self.count, 1)
+
+    @property
+    def mean(self) -> Array:
+        """E[x]."""
+        return self.total / max(self.count, 1)
+
+
+def layer_of(weight: Weight) -> Op | None:
+    """The layer that a weight belongs to: of several that share it the first, if all see it in the same way."""
+    users = list(weight.op.result.users)
+    if any(windows.input_of(u, weight.op.result) is None for u in users):
+        return None
+    first = users[0]
+    same = all(
+        u.name == first.name
+        and u.attributes.get("groups") == first.attributes.get("groups")
+        and u.attributes.get("transpose_y") == first.attributes.get("transpose_y")
+        for u in users
+    )
+    return first if same else None
+
+
+def encoder(statistics: Mapping[str, Statistics]) -> Encoder:
+    """An encoder for :func:`passes.compress.run.run` that uses what is known of weights by name."""
+
+    def encode_one(weight: Weight, scheme: Scheme, axes: Axes) -> Encoded:
+        whole, layer = array(weight), layer_of(weight)
+        known = statistics.get(weight.name)
+        if known is None or layer is None or not known.count:
+            return encode(whole, scheme, axes)
+        h = known.h
+        diagonal = np.einsum("gii->gi", h).astype(np.float64)
+        seen = np.broadcast_to(diagonal[:, None, :], windows.rows(layer, whole).shape)
+        base = encode(whole, scheme, axes, windows.back(layer, seen, whole.shape))
+        if isinstance(scheme, Linear) and isinstance(base, Quantized):
+            made: Encoded = _linear(layer, whole, scheme, base, h)
+        elif isinstance(scheme, Palette) and isinstance(base, Palettized) and scheme.mode == "kmeans":
+            made = _palette(layer, whole, base, h, axes)
+        else:
+            return base
+        before, exact = windows.rows(layer, base.dense()), windows.rows(layer, whole)
+        after = windows.rows(layer, made.dense())
+        return made if output_error(exact, after, h) < output_error(exact, before, h) else base
+
+    return encode_one
+
+
+def _linear(layer: Op, whole: Array, scheme: Linear, base: Quantized, h: Array) -> Quantized:
+    scale = windows.rows(layer, spread(base.scale, whole.shape)).astype(np.float64)
+    zero = None if base.offset is None else windows.rows(layer, spread(base.offset, whole.shape)).astype(np.float64)
+    low, high = bounds(scheme)
+    groups, height = np.arange(len(scale))[:, None], np.arange(scale.shape[1])[None]
+
+    def integers(column: Array, at: Array) -> tuple[Array, Array, Array | float]:
+        s = scale[groups, height, at[:, None]]
+        z = 0.0 if zero is None else zero[groups, height, at[:, None]]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            q = np.nan_to_num(np.round(column / s), nan=0.0) + z
+        return np.clip(q, low, high), s, z
+
+    def rounded(column: Array, at: Array) -> Array:
+        q, s, z = integers(column, at)
+        made: Array = (q - z) * s
+        return made
+
+    dense = windows.back(layer, compensate(windows.rows(layer, whole), h, rounded), whole.shape)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        data = np.nan_to_num(np.round(dense / spread(base.scale, whole.shape).astype(np.float64)), nan=0.0)
+    if base.offset is not None:
+        data = data + spread(base.offset, whole.shape)
+    return replace(base, data=data.astype(base.data.dtype))
+
+
+def _palette(layer: Op, whole: Array, base: Palettized, h: Array, axes: Axes) -> Palettized:
+    """The indices anew; the tables stay."""
+    tables = base.table.reshape(-1, base.table.shape[-2]).astype(np.float64)
+    shape = [1] * whole.ndim
+    shape[axes.output] = -1
+    of_channel = np.repeat(np.arange(len(tables)), whole.shape[axes.output] // len(tables)).reshape(shape)
+    which = windows.rows(layer, np.broadcast_to(of_channel, whole.shape))[:, :, 0]
+    scale = np.ones((1, 1))
+    if base.scale is not None:
+        scale = windows.rows(layer, np.broadcast_to(base.scale, whole.shape))[:, :, 0].astype(np.float64)
+    entries = tables[which]  # (groups, rows, entries)
+
+    def nearest(column: Array) -> Array:
+        found: Array = np.abs(entries - (column / scale)[:, :, None]).argmin(axis=-1)
+        return found
+
+    def rounded(column: Array, _: Array) -> Array:
+        chosen: Array = np.take_along_axis(entries, nearest(column)[:, :, None], axis=-1)[:, :, 0] * scale
+        return chosen
+
+    dense = compensate(windows.rows(layer, whole), h, rounded)
+    indices = np.stack([nearest(dense[:, :, i]) for i in range(dense.shape[2])], axis=-1).astype(np.uint8)
+    return replace(base, indices=windows.back(layer, indices, whole.shape))
+
+
+def correction(weight: Weight, dense: Array, known: Statistics) -> Array | None:
+    """(W − Ŵ) E[x] for each output channel of a convolution or linear layer, to be added to its bias; None where the
+    weight has another user, so that one bias is no place for it."""
+    layer = layer_of(weight)
+    if layer is None or layer.name == "mil.matmul" or len(list(weight.op.result.users)) != 1 or not known.count:
+        return None
+    lost = windows.rows(layer, array(weight)).astype(np.float64) - windows.rows(layer, dense).astype(np.float64)
+    made: Array = np.einsum("grc,gc->gr", lost, known.mean.astype(np.float64)).reshape(-1)
+    return made
+
+
+def correct_biases(module: Module, corrections: Mapping[str, Array]) -> None:
+    """Adds to the biases of layers what :func:`correction` gave, by the name of the layer's weight."""
+    for op in list(module.walk()):
+        if op.name not in ("mil.conv", "mil.linear"):
+            continue
+        weight = op.operand("weight")
+        found = corrections.get(weight.name) if weight is not None else None
+        if weight is None or found is None:
+            continue
+        bias = op.operand("bias")
+        held = bias.constant if bias is not None else None
+        if bias is not None and held is None:
+            continue
+        assert isinstance(weight.type, TensorType)
+        dtype = weight.type.dtype.numpy
+        new = ((0.0 if held is None else held.astype(np.float64)) + found).astype(dtype)
+        const = Op("mil.const", (), [TensorType(weight.type.dtype, new.shape)], {"val": new}, loc=op.loc)
+        const.result.name = f"{op.result.name}_bias"
+        assert op.block is not None
+        op.block.insert_before(op, const)
+        op.operands = (*op.operands[:2], const.result)
+        if bias is not None and bias.op is not None and bias.op.is_unused:
+            bias.op.erase()

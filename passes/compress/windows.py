@@ -1,0 +1,92 @@
+"""Layers as products of matrices: the rows of a weight, and the columns of inputs that they meet.
+
+A convolution, a linear layer and a product with a constant matrix all compute y = W x for many columns x: the windows
+under a kernel, or the rows of a matrix. W is seen as (groups, rows, columns): output channels by input elements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from compiler.ir import Op, Value
+
+Array = np.ndarray[Any, Any]
+
+#: Windows of one sample beyond so many are drawn at random: they overlap, and tell little more.
+MOST_COLUMNS = 2048
+
+
+def input_of(op: Op, weight: Value) -> Value | None:
+    """The input that ``op`` multiplies ``weight`` with, if it is such a layer; else None."""
+    if op.name in ("mil.conv", "mil.linear") and op.operand("weight") is weight:
+        x = op.operand("x")
+        return None if x is weight else x
+    if op.name == "mil.matmul" and op.operand("y") is weight and len(weight.shape or ()) == 2:
+        x = op.operand("x")
+        return None if x is weight or op.attributes["transpose_x"] else x
+    return None
+
+
+def rows(op: Op, weight: Array) -> Array:
+    """``weight`` as (groups, rows, columns)."""
+    if op.name == "mil.conv":
+        groups = op.attributes["groups"]
+        return weight.reshape(groups, len(weight) // groups, -1)
+    turned = op.name == "mil.matmul" and not op.attributes["transpose_y"]
+    return (weight.T if turned else weight)[None]
+
+
+def back(op: Op, matrix: Array, shape: Sequence[int]) -> Array:
+    """What :func:`rows` made, in the shape of the weight again."""
+    if op.name == "mil.conv":
+        return matrix.reshape(shape)
+    turned = op.name == "mil.matmul" and not op.attributes["transpose_y"]
+    return np.ascontiguousarray(matrix[0].T if turned else matrix[0])
+
+
+def columns(op: Op, x: Array, shape: Sequence[int], rng: np.random.Generator) -> Array:
+    """The columns that a layer's input ``x`` holds: (groups, number of columns, length).
+
+    Args:
+        shape: of the weight.
+    """
+    if op.name != "mil.conv":
+        flat = x.reshape(-1, x.shape[-1])
+        if len(flat) > MOST_COLUMNS:
+            flat = flat[rng.choice(len(flat), MOST_COLUMNS, replace=False)]
+        return flat[None]
+    n = len(shape) - 2
+    kernel = shape[2:]
+    strides = op.attributes["strides"] or (1,) * n
+    dilations = op.attributes["dilations"] or (1,) * n
+    reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel)]
+    padded = np.pad(x, [(0, 0), (0, 0), *_pads(op, x.shape[2:], reach, strides)])
+    axes = tuple(range(2, 2 + n))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=axes)
+    thinned = [slice(None)] * 2 + [slice(None, None, s) for s in strides] + [slice(None, None, d) for d in dilations]
+    view = np.moveaxis(windows[tuple(thinned)], 1, 1 + n)  # batch, positions …, channels, kernel …
+    count = int(np.prod(view.shape[: 1 + n]))
+    picked = np.arange(count) if count <= MOST_COLUMNS else rng.choice(count, MOST_COLUMNS, replace=False)
+    taken = view[np.unravel_index(picked, view.shape[: 1 + n])]
+    groups = op.attributes["groups"]
+    found: Array = taken.reshape(len(picked), groups, -1).transpose(1, 0, 2)
+    return found
+
+
+def _pads(op: Op, sizes: Sequence[int], reach: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:
+    """Zeros before and behind each spatial axis, by Core ML's ``pad_type``."""
+    kind = op.attributes["pad_type"]
+    if kind == "custom":
+        pad = op.attributes["pad"] or (0,) * (2 * len(sizes))
+        return [(int(a), int(b)) for a, b in zip(pad[0::2], pad[1::2])]
+    if kind == "valid":
+        return [(0, 0)] * len(sizes)
+    pads = []
+    for size, r, s in zip(sizes, reach, strides):
+        total = max((-(-size // s) - 1) * s + r - size, 0)
+        small, large = total // 2, total - total // 2
+        pads.append((small, large) if kind == "same" else (large, small))
+    return pads
