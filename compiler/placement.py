@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from compiler import hardware
@@ -30,7 +30,7 @@ def describe(placed: Placement) -> dict[str, Any]:
     wanted = placed.wanted
     on = [op for op, unit in placed.unit.items() if unit == wanted]
     taken = [op for op in placed.unit if op not in placed.refused]
-    energy = sum(hardware.millijoules(hardware.work(op), unit) for op, unit in placed.unit.items())
+    energy = sum(hardware.millijoules(placed.work[op], unit) for op, unit in placed.unit.items())
     return {
         "predicted": True,
         "unit": wanted,
@@ -39,7 +39,7 @@ def describe(placed: Placement) -> dict[str, Any]:
         "macs": _count(placed.unit, macs),
         "residency": {"ops": _share(len(on), len(placed.unit)), "macs": _share(_sum(macs, on), _sum(macs, macs))},
         "eligible": {"ops": _share(len(taken), len(placed.unit)), "macs": _share(_sum(macs, taken), _sum(macs, macs))},
-        "interior_layout_ops": interior_layout_ops(placed.unit),
+        "interior_layout_ops": interior_layout_ops(placed.work),
         "segments": [{"unit": s.unit, "ops": len(s.ops)} for s in placed.segments],
         "estimates": {
             "latency_ms": round(placed.total_ms, 4),
@@ -101,10 +101,10 @@ def reasons(facts: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def interior_layout_ops(ops: Collection[Op]) -> int:
+def interior_layout_ops(ops: Mapping[Op, hardware.Work]) -> int:
     """How many transposes and reshapes have an operator with multiplications somewhere before them and one behind."""
     names = hardware.costs()["kinds"]["layout"]
-    computes = {op for op in ops if hardware.work(op).macs}
+    computes = {op for op, done in ops.items() if done.macs}
     behind: set[Op] = set()  # computations, and what needs them
     for op in ops:
         if op in computes or any(v is not None and v.op in behind for v in op.operands):

@@ -16,8 +16,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from compiler.hardware import Chip, Refusal, Work, milliseconds, refusal, transfer_ms, weights_ms, work
-from compiler.hardware.cost import is_free_after
+from compiler.hardware import Chip, Refusal, Work, refusal, transfer_ms, weights_ms, work
+from compiler.hardware.cost import is_free_after, operator_ms
 from compiler.hardware.work import size
 from compiler.ir import Module, Op, TensorType, Value
 from passes.place_bounds import Flow, settle, stretches
@@ -145,7 +145,7 @@ class _Problem:
                     self.refused[op] = why
         self.work = {op: work(op) for op in self.ops}
         every = dict.fromkeys((*self.units, HOST))
-        self.ms = {u: {op: milliseconds(done, u, chip) for op, done in self.work.items()} for u in every}
+        self.ms = {u: {op: operator_ms(op, done, u, chip) for op, done in self.work.items()} for u in every}
         self.free = {op for op in self.ops if is_free_after(op)}
 
     def takes(self, unit: str, op: Op) -> bool:

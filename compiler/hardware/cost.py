@@ -31,8 +31,14 @@ class Cost:
 def cost(op: Op, unit: str, on: Chip) -> Cost:
     """What ``op`` costs on ``unit`` ("ane", "gpu" or "cpu") of chip ``on``; the unit need not take it."""
     done = work(op)
-    ms = trips(op) * sum(cost(o, unit, on).ms for o in inner(op)) if op.regions else milliseconds(done, unit, on)
-    return Cost(ms, millijoules(done, unit), _memory(op, unit) + done.weights)
+    return Cost(operator_ms(op, done, unit, on), millijoules(done, unit), _memory(op, unit) + done.weights)
+
+
+def operator_ms(op: Op, done: Work, unit: str, on: Chip) -> float:
+    """The time of an operator whose work is known; of one with regions, that of the operators inside."""
+    if op.regions:
+        return trips(op) * sum(cost(o, unit, on).ms for o in inner(op))
+    return milliseconds(done, unit, on)
 
 
 def milliseconds(done: Work, unit: str, on: Chip) -> float:

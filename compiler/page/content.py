@@ -55,7 +55,7 @@ def collect(before: Drawing, module: Module, report: Report, measurement: Measur
     placed = placement.predict(module, report.target)
     errors = by_value(module, measurement) if measurement is not None else {}
     after = draw(module)
-    stored = {op: hardware.work(op).weights for op in placed.unit}
+    stored = {op: done.weights for op, done in placed.work.items()}
     _annotate(after, placed, errors, stored)
     failing = [(op, errors[r]) for op in placed.unit for r in op.results if r in errors]
     return {
