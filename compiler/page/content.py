@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from compiler import hardware, placement
-from compiler.ir import Module, Op, Value, clone_function
+from compiler.ir import Module, Op, TensorType, Value, clone_function
 from compiler.page.graph import Drawing, draw, weights_by_layer
 from compiler.report import Report, counts_as_op, megabytes, number, short
 from compiler.target import UNIT_TITLES
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from passes.place import Placement
 
 Array = np.ndarray[Any, Any]
+
+#: An error from which on a value is taken to be no other layout of the model's, but another value.
+OTHER = 0.5
+
+#: Up to how many axes longer than 1 a value is compared in other orders of its axes.
+LAYOUT_AXES = 4
 
 #: How many rows a table shows.
 ROWS = 60
@@ -92,12 +99,16 @@ def collect(before: Drawing, module: Module, report: Report, measurement: Measur
 
 
 def by_value(module: Module, with_: Measurement) -> dict[Value, float]:
-    """How far values of a mil module are off, relative L2: those that the original model has by name and shape.
+    """How far values of a mil module are off, relative L2: those that the original model has by name.
 
-    Half precision is emulated, as in the proof. Values in another layout than the model's cannot be compared.
+    Half precision is emulated, as in the proof. A value in another layout than the model's is compared in the order of
+    axes that fits best. What fits in none is left out, and so is everything in a program with states.
     """
     from compiler.proof import compare, run_mil
+    from passes import dce
 
+    if any(not isinstance(a.type, TensorType) for a in module.main.inputs):
+        return {}  # a state: what a value should be depends on the calls before
     twins: dict[Value, Value] = {}
     copy = Module(module.name, module.attributes)
     for function in module.functions.values():
@@ -112,14 +123,29 @@ def by_value(module: Module, with_: Measurement) -> dict[Value, float]:
     shared = [name for name in named if name in theirs]
     if not shared:
         return {}
-    mine = run_mil(copy, [with_.given], with_.library, [twins[named[n]] for n in shared])[0]
+    copy.main.set_outputs([twins[named[n]] for n in shared], [f"value_{i}" for i in range(len(shared))])
+    dce.run(copy)  # what no value needs, like an operator that picks a label
+    mine = run_mil(copy, [with_.given], with_.library)[0]
     found = {}
     for name, array in zip(shared, mine, strict=True):
-        if array.shape == theirs[name].shape:
-            badness = compare(array, theirs[name]).badness
-            if np.isfinite(badness):
-                found[named[name]] = float(badness)
+        badness = min((compare(a, theirs[name]).badness for a in _in_layout(array, theirs[name].shape)), default=np.inf)
+        if badness < OTHER:
+            found[named[name]] = float(badness)
     return found
+
+
+def _in_layout(array: Array, shape: tuple[int, ...]) -> Iterator[Array]:
+    """An array in the layouts of ``shape`` that it may be another of: the same axes longer than 1, in any order."""
+    if array.shape == shape:
+        yield array
+        return
+    long = array.reshape([d for d in array.shape if d != 1])
+    wanted = tuple(d for d in shape if d != 1)
+    if sorted(long.shape) == sorted(wanted) and len(wanted) <= LAYOUT_AXES:
+        for order in permutations(range(len(wanted))):
+            turned = long.transpose(order)
+            if turned.shape == wanted:
+                yield turned.reshape(shape)
 
 
 def _annotate(after: Drawing, placed: Placement, errors: Mapping[Value, float], stored: Mapping[Op, int]) -> None:
