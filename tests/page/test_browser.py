@@ -53,7 +53,7 @@ def test_it_draws_without_errors_or_requests(opened: Any) -> None:
 
 
 def test_search_finds_and_walks(opened: Any) -> None:
-    opened.fill("#search", "cumsum cpu")
+    opened.fill("#search", "topk cpu")
     assert opened.text_content("#matches") == "1 of 1"
     assert "n6" in opened.text_content("#picked")
     opened.fill("#search", "conv")
@@ -68,15 +68,15 @@ def test_search_finds_and_walks(opened: Any) -> None:
 
 
 def test_pointing_at_a_node_tells_of_it(opened: Any) -> None:
-    opened.fill("#search", "cumsum")
+    opened.fill("#search", "topk")
     opened.fill("#search", "")
-    opened.evaluate("() => planish.find('cumsum', 0)")
+    opened.evaluate("() => planish.find('topk', 0)")
     settle(opened)
     box = opened.locator("#canvas").bounding_box()
     opened.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     assert opened.is_visible("#hover")
     told = opened.text_content("#hover")
-    for word in ("cumsum", "takes", "gives", "unit", "CPU", "rules", "stays off"):
+    for word in ("topk", "takes", "gives", "unit", "CPU", "rules", "stays off"):
         assert word in told
     opened.mouse.move(2, 2)
     opened.evaluate("() => planish.find('', 0)")
@@ -112,7 +112,7 @@ def test_the_model_as_imported_is_the_other_view(opened: Any) -> None:
 
 def test_a_link_in_a_table_leads_to_the_node(opened: Any) -> None:
     opened.click("#gain [data-node=n6]")
-    assert "cumsum" in opened.text_content("#picked")
+    assert "topk" in opened.text_content("#picked")
 
 
 def test_twenty_thousand_operators_stay_usable(opened: Any, tmp_path: Path) -> None:

@@ -93,9 +93,9 @@ def test_both_graphs_are_there_with_what_one_wants_to_know(data: dict[str, Any])
 
 
 def test_what_stays_off_says_why_and_what_to_do(read: Reader, data: dict[str, Any]) -> None:
-    assert "cumsum" in read.text["gain"]
-    assert "triangular" in read.text["gain"]
-    node = next(n for n in data["after"]["nodes"] if n[0] == "cumsum")
+    assert "topk" in read.text["gain"]
+    assert "behind the model" in read.text["gain"]
+    node = next(n for n in data["after"]["nodes"] if n[0] == "topk")
     assert node[4]["unit"] == "cpu"
     assert "on no chip" in node[4]["stays off"]
 
