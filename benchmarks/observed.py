@@ -50,6 +50,43 @@ def observations() -> Iterator[Observation]:
     yield Observation("matmul 1024 x 1024 x 1024, fp32", "M4", "cpu", "L", full)
 
 
+def stack(channels: int, size: int, depth: int) -> Module:
+    """Convolutions of 3 x 3 in a row."""
+    module = Module("stack")
+    element = ir.dtype("f16")
+    f = module.add(ir.Function("main", {"x": ir.TensorType(element, (1, channels, size, size))}, ["o"]))
+    b, x = ir.Builder(f.block), f.inputs[0]
+    weight = b.constant(np.broadcast_to(np.float16(0), (channels, channels, 3, 3)), "mil")
+    for _ in range(depth):
+        x = b.op("mil.conv", [x, weight], {"pad_type": "same"}, [x.type]).result
+    f.set_outputs([x])
+    return module
+
+
+#: What source D measured on the ANE of an M1 Max over a private route (chapter 11), in 10^9 operations a second.
+SILICON = [
+    ("linear, 64 rows, 256 to 256", single("linear", (64, 256), (256, 256)), 2 * 64 * 256 * 256, 51),
+    ("linear, 128 rows, 1024 to 1024", single("linear", (128, 1024), (1024, 1024)), 2 * 128 * 1024**2, 662),
+    ("linear, 256 rows, 4096 to 4096", single("linear", (256, 4096), (4096, 4096)), 2 * 256 * 4096**2, 3588),
+    ("conv 3 x 3, 64 channels, 32 x 32", stack(64, 32, 1), 2 * 64 * 64 * 9 * 32**2, 99),
+    ("16 convs 3 x 3, 256 channels, 32 x 32", stack(256, 32, 16), 16 * 2 * 256 * 256 * 9 * 32**2, 9602),
+]
+
+
+def silicon() -> list[dict[str, object]]:
+    """Prints and gives estimates beside what source D measured, all operators on the ANE."""
+    chip, rows = hardware.chip("M1"), []
+    for what, module, flops, gflops in SILICON:
+        ops = [op for op in module.main.block.ops if place.computes(op)]
+        compute = sum(hardware.cost(op, "ane", chip).ms for op in ops)
+        streamed = hardware.weights_ms(sum(hardware.work(op).weights for op in ops), "ane", chip)
+        ms, measured = chip.dispatch_ms + max(compute, streamed), flops / gflops / 1e6
+        miss = "" if abs(ms / measured - 1) <= 0.3 else "  MISS"
+        print(f"{what:<40} M1  measured {measured:.3f} ms, estimated {ms:.3f} ms  {ms / measured - 1:>+5.0%}  D{miss}")
+        rows.append({"what": what, "measured": measured, "estimated": ms})
+    return rows
+
+
 def compare() -> dict[str, object]:
     """Prints and gives how often the prediction is what was seen."""
     rows = []
@@ -64,6 +101,7 @@ def compare() -> dict[str, object]:
     agree = sum(chosen[op] == e.chosen for op, e in zip(net.ops, reference, strict=True))
     print(f"{'MobilenetEdgeTPU, each operator':<40} M1  as seen for {agree} of {len(reference)}  H")
     return {
+        "silicon": silicon(),
         "single": [{"what": s.what, "chip": s.chip, "seen": s.unit, "predicted": u} for s, u in rows],
         "mobilenet_edgetpu": [agree, len(reference)],
     }
