@@ -54,6 +54,7 @@ class Report:
         seconds: wall-clock time by stage, in order.
         nodes: operators of the model as it came.
         ops: operators of the package by type, constants left out.
+        interior: transposes, reshapes and their like that stand between operators that compute.
         rules: how often each rule fired.
         kept: operators that compute in f32 though the package computes in f16, with the reason.
         bytes: sizes on disk of ``source`` and ``package``.
@@ -68,6 +69,7 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)
     nodes: int = 0
     ops: dict[str, int] = field(default_factory=dict)
+    interior: int = 0
     rules: Counter[str] = field(default_factory=Counter)
     verify: Verdict = field(default_factory=Verdict)
     placement: dict[str, Any] = field(default_factory=dict)
@@ -106,6 +108,7 @@ class Report:
             "seconds": {k: round(v, 4) for k, v in self.seconds.items()},
             "nodes": self.nodes,
             "ops": self.ops,
+            "interior_layout_ops": self.interior,
             "rules": dict(self.rules.most_common()),
             "verify": self.verify.to_json(),
             "placement": self.placement,

@@ -104,7 +104,7 @@ def lower(module: Module, library: Library, report: Report) -> None:
         UnsupportedError: an operator has no lowering; the message names its node.
     """
     from compiler import refusal
-    from passes import cse, dce, narrow, widen
+    from passes import cse, dce, layout, narrow, widen
 
     target = report.target
     with report.stage("lower") as stage:
@@ -120,12 +120,21 @@ def lower(module: Module, library: Library, report: Report) -> None:
         run(cse, module)
         stage.what = f"{target.os.replace('ios', 'iOS ')}, {target.precision}"
         stage.result = f"{number_of_ops(module)} mil ops"
-    if target.unit == "ane":
-        with report.stage("shape") as stage:
-            fired = rewrite(library, module, "ane", report)
-            run(dce, module)
-            stage.what, stage.result = fires(fired), f"{number_of_ops(module)} ops"
-            stage.quiet = not fired
+    with report.stage("shape") as stage:
+        fired = Counter(rewrite(library, module, "shape", report))
+        if target.unit == "ane":
+            fired.update(rewrite(library, module, "ane", report))
+        run(dce, module)
+        stage.what, stage.result = fires(fired), f"{number_of_ops(module)} ops"
+        stage.quiet = not fired
+    with report.stage("layout") as stage:
+        laid = layout.run(module, in_order=target.unit != "ane")
+        check(module, "pass layout")
+        run(cse, module)
+        report.interior = layout.interior(module)
+        stage.what = f"{report.interior} transposes and reshapes inside"
+        stage.result = f"{laid.before} → {laid.after} in all"
+        stage.quiet = not laid.before
 
 
 def give_meaning(module: Module, library: Library) -> None:

@@ -102,12 +102,12 @@ def rewrite(
         RewriteError: the rules do not terminate (the message names the cycle), or one of them built what cannot be.
     """
     # Rules ask whether what they compute is finite; NumPy need not warn of it.
-    with _aside(), np.errstate(all="ignore"):
+    with aside(), np.errstate(all="ignore"):
         return _Run(stage, NO_TARGET if target is None else target, timed, on_fire, descent).run(scope)
 
 
 @contextmanager
-def _aside() -> Iterator[None]:
+def aside() -> Iterator[None]:
     """Keeps what is there already out of the garbage collector's way: walking the graph again takes it as long
     as the rewriting. What the rules make is collected as ever."""
     if gc.get_freeze_count():
