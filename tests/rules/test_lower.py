@@ -267,7 +267,8 @@ def test_scans_and_sorts() -> None:
 
 def test_matmul() -> None:
     assert kinds(check("MatMul", [rand(2, 3, 4), C(rand(4, 5))])) == ["linear"]
-    assert kinds(check("MatMul", [rand(2, 3, 4, 5), C(rand(5, 6))])) == ["matmul"]
+    assert kinds(check("MatMul", [rand(2, 3, 4, 5), C(rand(5, 6))])) == ["linear"]
+    assert kinds(check("MatMul", [rand(2, 1, 3, 4, 5), C(rand(5, 6))])) == ["matmul"]
     for a, b in [
         ((2, 3), (3, 4)),
         ((5, 2, 3), (3, 4)),
