@@ -78,10 +78,11 @@ def import_model(model: str | Path | onnx.ModelProto, options: Options, library:
 
 def optimize(module: Module, library: Library, report: Report) -> None:
     """Stages canonicalize and fuse: fewer, larger onnx.* operators."""
-    from passes import cse, dce, fold
+    from passes import agree, cse, dce, fold
 
     with report.stage("fuse") as stage:
         before = number_of_ops(module)
+        run(agree, module)
         run(cse, module)
         fired: Counter[str] = Counter()
         for _ in range(TURNS):

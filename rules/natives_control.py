@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from compiler.dialects.onnx_ranks import is_one_element, ranks_agree
 from compiler.ir import BOOL, I64, Block, InferenceError, Op, TensorType, Value, get_dialect, type_meet
 from compiler.ir.clone import clone_ops
 from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline
-from rules.natives_rows import is_one_element, ranks_agree
 
 _SCALAR = np.array([], np.int64)
 
@@ -98,28 +98,6 @@ def mean_cond(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
         regions.append(block)
     made = b.op("onnx.If", [condition], {}, results=len(m.ys), regions=regions)
     return made if isinstance(made, tuple) else (made,)
-
-
-# ---- canonical forms
-
-
-def if_as_vector(b: RuleBuilder, m: Bindings) -> Value:
-    """If whose branches give one element each, in different ranks: both give a vector of one."""
-    given = [r.terminator.operands[0] for r in (m.yes, m.no)]
-    if not all(is_one_element(v) for v in given) or given[0].type is given[1].type:
-        raise Decline("the branches do not give a number and a vector of one")
-    if not ranks_agree(m.y):
-        raise Decline("a user could tell a number from a vector of one")
-    regions = []
-    for source in (m.yes, m.no):
-        block = Block()
-        inside = region(block, b)
-        (value,) = inline(inside, source, ())
-        give(block, [inside.op("onnx.Reshape", [value, np.array([1])])])
-        regions.append(block)
-    made = b.op("onnx.If", [m.p], {}, results=1, regions=regions)
-    assert isinstance(made, Value)
-    return made
 
 
 # ---- lowering

@@ -1,4 +1,4 @@
-"""Control flow whose values are numbers or vectors of one, and tensors that are filled row by row."""
+"""Tensors that are filled row by row."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from compiler.ir import Op, TensorType, Value
+from compiler.ir import TensorType, Value
 
 Array = np.ndarray[Any, Any]
 
@@ -19,56 +19,3 @@ def rows_marked(x: Value, axis: int) -> Array:
     form = [1] * len(x.type.shape)
     form[axis] = size
     return np.arange(size, dtype=np.int64).reshape(form)
-
-
-def is_one_element(v: Value) -> bool:
-    """Whether ``v`` is a number, or a vector of one."""
-    return isinstance(v.type, TensorType) and v.type.shape in ((), (1,))
-
-
-def ranks_agree(value: Value) -> bool:
-    """Whether it makes no difference to any user of ``value`` if it is a number or a vector of one.
-
-    An elementwise operator with another operand of rank 1 or more gives the same for both; one without passes the
-    question on to its own users. A loop's condition may be either.
-    """
-    seen = {value}
-    pending = [value]
-    while pending:
-        at = pending.pop()
-        for user in at.users:
-            if not _indifferent(user, at):
-                return False
-            if not _settles(user, at):
-                for result in user.results:
-                    if result not in seen:
-                        seen.add(result)
-                        pending.append(result)
-    return True
-
-
-_ELEMENTWISE = frozenset(
-    {"Add", "And", "Cast", "Equal", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Mul", "Not", "Or"}
-    | {"Sub", "Xor"}
-)
-
-
-def _indifferent(user: Op, operand: Value) -> bool:
-    name = user.name.removeprefix("onnx.")
-    if name in _ELEMENTWISE:
-        return True
-    if user.defn.terminator:  # a body tells first whether its loop goes on
-        parent = user.block.parent if user.block is not None else None
-        loop = parent is not None and parent.name == "onnx.Loop"
-        return loop and user.operands[0] is operand and list(user.operands).count(operand) == 1
-    return name == "Reshape" and user.operands[0] is operand and user.operands[1].constant is not None
-
-
-def _settles(user: Op, operand: Value) -> bool:
-    """Whether the type of what ``user`` gives stays, be ``operand`` a number or a vector of one."""
-    if user.defn.terminator or user.name == "onnx.Reshape":
-        return True
-    return any(
-        v is not None and v is not operand and isinstance(v.type, TensorType) and v.type.shape not in (None, ())
-        for v in user.operands
-    )

@@ -64,5 +64,5 @@ def test_decoder_compiles_and_fills_as_many_rows_as_the_model(tmp_path, limit):
     model = onnx.parser.parse_model(HEADER + DECODER)
     made = compiler.compile(model, target="cpu", output=tmp_path / "decoder.mlpackage", inputs=inputs)
     assert made.report.verify.passed
-    assert {"set_row", "if_of_one_element"} <= set(made.report.rules)
+    assert "set_row" in made.report.rules
     assert "while_loop" in " ".join(made.report.ops)
