@@ -42,6 +42,7 @@ def compile_command(
     image: cli_wishes.ImageOption = None,
     state: cli_wishes.StateOption = None,
     labels: cli_wishes.LabelsOption = None,
+    nms: cli_wishes.NmsOption = None,
     io: cli_wishes.IoOption = None,
     rename: cli_wishes.RenameOption = None,
     describe: cli_wishes.DescribeOption = None,
@@ -76,7 +77,7 @@ def compile_command(
 
     start = perf_counter()
     said = {"author": author, "license": license, "description": description, "version": model_version}
-    wishes = cli_wishes.wishes(batch, image, state, labels, io, rename, describe, said, metadata)
+    wishes = cli_wishes.wishes(batch, image, state, labels, nms, io, rename, describe, said, metadata)
     chosen = Target.of(target, os, precision, chip)
     compression = Settings.of(
         quantize, chosen.ios, data=calibrate, budget=budget, max_error=max_error, ranges=ranges, method=range_method

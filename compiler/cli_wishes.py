@@ -31,6 +31,14 @@ LabelsOption = Annotated[
     str | None,
     typer.Option(metavar="FILE[:OUTPUT]", help="A class a line: the package is a classifier.", rich_help_panel=_PANEL),
 ]
+NmsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="boxes=NAME,scores=NAME[,iou=…,score=…,max=…]",
+        help="A detector's boxes through Core ML's non-maximum suppression.",
+        rich_help_panel=_PANEL,
+    ),
+]
 IoOption = Annotated[
     str | None,
     typer.Option(help="fp16 or fp32: float inputs and outputs.", show_default="the model's", rich_help_panel=_PANEL),
@@ -59,6 +67,7 @@ def wishes(
     image: list[str] | None,
     state: list[str] | None,
     labels: str | None,
+    nms: str | None,
     io: str | None,
     rename: list[str] | None,
     describe: list[str] | None,
@@ -78,6 +87,7 @@ def wishes(
         images=image or (),
         states=state or (),
         labels=labels,
+        nms=nms,
         io=io,
         rename=parse_pairs("--rename", rename or [], "OLD=NEW"),
         describe=parse_pairs("--describe", describe or [], "NAME=TEXT"),

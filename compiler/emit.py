@@ -73,16 +73,18 @@ def emit_and_prove(
         final = stored()
         put(final)
         if reference is not None:
-            _prove(draft, given, wanted, library, report)
+            _prove(draft, given, wanted, library, options, report)
             if not report.verify.passed and target.precision == "fp32":
                 _measure_own_noise(reference, tries, expected, report)
-                _prove(draft, given, wanted, library, report)
+                _prove(draft, given, wanted, library, options, report)
         if reference is None or report.verify.passed:
             if options.compression is None:
                 return final
             from compiler.compression import Road, compress
 
-            road = Road(lowered, keep, tries, given, wanted, options.interface, library, report, draft, stored, put)
+            # Without what the interface adds behind the outputs, for its own half of the proof.
+            own = [dict(list(w.items())[: len(final.main.outputs)]) for w in wanted]
+            road = Road(lowered, keep, tries, given, own, options.interface, library, report, draft, stored, put)
             return compress(options.compression, road)
         trial = Trial(lowered, [list(t.values()) for t in tries], expected, library, target.os)
         with report.stage("locate") as stage:
@@ -196,6 +198,7 @@ def _prove(
     tries: Sequence[Mapping[str, Array]],
     expected: Sequence[Mapping[str, Array]],
     library: Library,
+    options: Options,
     report: Report,
 ) -> None:
     """Reads the package back and compares what it computes with what the model computes.
@@ -203,11 +206,16 @@ def _prove(
     Args:
         tries, expected: in the order of the package's inputs and outputs; it may have to call them otherwise.
     """
-    names = list(expected[0])
     with report.stage("prove") as stage:
         package = read_package(draft)
-        ours = run_mil(package, [list(t.values()) for t in tries], library)
-        report.verify = judge(names, ours, [list(e.values()) for e in expected], report.accuracy, report.limit)
+        # What the interface adds to the expected, to be compared besides, stands behind the outputs.
+        results = run_mil(package, [list(t.values()) for t in tries], library)
+        ours = [dict(zip(expected[0], r)) for r in results]
+        given, wanted = [dict(t) for t in tries], [dict(e) for e in expected]
+        ours, wanted = options.interface.compared(draft, given, ours, wanted, library)
+        names = list(wanted[0])
+        mine, theirs = ([[one[n] for n in names] for one in side] for side in (ours, wanted))
+        report.verify = judge(names, mine, theirs, report.accuracy, report.limit)
         for note in report.verify.notes:
             report.note(note)
         worst = report.verify.worst

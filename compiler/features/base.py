@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import onnx
 
     from compiler.features.batch import Batch
+    from compiler.rewrite import Library
     from compiler.target import Target
 
 Array = np.ndarray[Any, Any]
@@ -85,6 +86,12 @@ class Feature:
     def package_outputs(self, outputs: Arrays) -> Arrays:
         """What the prepared module should give → what the package should."""
         return outputs
+
+    def compared(
+        self, draft: Path, given: list[Arrays], ours: list[Arrays], wanted: list[Arrays], library: Library
+    ) -> tuple[list[Arrays], list[Arrays]]:
+        """What the package at ``draft`` gave for each set of inputs, and what it should have, as they are compared."""
+        return ours, wanted
 
     def accuracy(self, precision: str) -> str:
         """The precision whose limits the proof applies."""
@@ -154,6 +161,13 @@ class Interface:
         for f in self.features:
             out = f.package_outputs(out)
         return out
+
+    def compared(
+        self, draft: Path, given: list[Arrays], ours: list[Arrays], wanted: list[Arrays], library: Library
+    ) -> tuple[list[Arrays], list[Arrays]]:
+        for f in self.features:
+            ours, wanted = f.compared(draft, given, ours, wanted, library)
+        return ours, wanted
 
     def accuracy(self, precision: str) -> str:
         for f in self.features:

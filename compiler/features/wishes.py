@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from compiler.errors import UserError
-from compiler.features import batch, element_types, image, labels, state
+from compiler.features import batch, element_types, image, labels, nms, state
 from compiler.features.base import Feature, Interface
 from compiler.features.naming import Naming
 
@@ -24,6 +24,7 @@ class Wishes:
         images: ``NAME:rgb:scale=1/255`` for each input or output that is a picture.
         states: ``h_in:h_out`` for each input that an output feeds at the next call.
         labels: a file with a class a line, or ``FILE:OUTPUT``.
+        nms: ``boxes=NAME,scores=NAME,iou=0.45`` for a detector's boxes.
         io: ``fp16`` or ``fp32`` for all float inputs and outputs.
         rename: new names of inputs and outputs by the model's.
         describe: a line on an input or output, by the model's name for it.
@@ -35,6 +36,7 @@ class Wishes:
     images: Sequence[str] = ()
     states: Sequence[str] = ()
     labels: str | None = None
+    nms: str | None = None
     io: str | None = None
     rename: Mapping[str, str] = field(default_factory=dict)
     describe: Mapping[str, str] = field(default_factory=dict)
@@ -60,6 +62,8 @@ class Wishes:
             features.append(state.parse(list(self.states)))
         if self.labels is not None:
             features.append(labels.parse(self.labels))
+        if self.nms is not None:
+            features.append(nms.parse(self.nms))
         if self.io is not None:
             features.append(element_types.parse(self.io))
         if self.rename or self.describe:
