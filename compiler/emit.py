@@ -54,7 +54,9 @@ def emit_and_prove(
     expected = _expected(reference, tries, report)
     keep: dict[Op, str] = {}
     given = [options.interface.package_inputs(t) for t in tries]
-    wanted = [options.interface.package_outputs(lowered.main.output_names, e) for e in expected]
+    names = lowered.main.output_names
+    wanted = [options.interface.package_outputs(names, e) for e in expected]
+    due = [dict(zip(names, e, strict=True)) for e in expected]
 
     def stored() -> Module:
         final, kept = halved(lowered, target.os, keep) if target.precision == "fp16" else (lowered, {})
@@ -73,18 +75,16 @@ def emit_and_prove(
         final = stored()
         put(final)
         if reference is not None:
-            _prove(draft, given, wanted, library, options, report)
+            _prove(draft, given, wanted, due, library, options, report)
             if not report.verify.passed and target.precision == "fp32":
                 _measure_own_noise(reference, tries, expected, report)
-                _prove(draft, given, wanted, library, options, report)
+                _prove(draft, given, wanted, due, library, options, report)
         if reference is None or report.verify.passed:
             if options.compression is None:
                 return final
             from compiler.compression import Road, compress
 
-            # Without what the interface adds behind the outputs, for its own half of the proof.
-            own = [dict(list(w.items())[: len(final.main.outputs)]) for w in wanted]
-            road = Road(lowered, keep, tries, given, own, options.interface, library, report, draft, stored, put)
+            road = Road(lowered, keep, tries, given, wanted, options.interface, library, report, draft, stored, put)
             return compress(options.compression, road)
         trial = Trial(lowered, [list(t.values()) for t in tries], expected, library, target.os)
         with report.stage("locate") as stage:
@@ -197,6 +197,7 @@ def _prove(
     draft: Path,
     tries: Sequence[Mapping[str, Array]],
     expected: Sequence[Mapping[str, Array]],
+    due: Sequence[Mapping[str, Array]],
     library: Library,
     options: Options,
     report: Report,
@@ -205,14 +206,14 @@ def _prove(
 
     Args:
         tries, expected: in the order of the package's inputs and outputs; it may have to call them otherwise.
+        due: what the module should give before it is sealed.
     """
     with report.stage("prove") as stage:
         package = read_package(draft)
-        # What the interface adds to the expected, to be compared besides, stands behind the outputs.
         results = run_mil(package, [list(t.values()) for t in tries], library)
-        ours = [dict(zip(expected[0], r)) for r in results]
+        ours = [dict(zip(expected[0], r, strict=True)) for r in results]
         given, wanted = [dict(t) for t in tries], [dict(e) for e in expected]
-        ours, wanted = options.interface.compared(draft, given, ours, wanted, library)
+        ours, wanted = options.interface.compared(draft, given, ours, wanted, [dict(d) for d in due], library)
         names = list(wanted[0])
         mine, theirs = ([[one[n] for n in names] for one in side] for side in (ours, wanted))
         report.verify = judge(names, mine, theirs, report.accuracy, report.limit)

@@ -21,7 +21,7 @@ from compiler.compression.settings import Settings
 from compiler.errors import UserError, VerificationError
 from compiler.ir import Module, Op, clone_module
 from compiler.precision import Trial, culprits
-from compiler.proof import Verdict, judge, read_package, run_mil
+from compiler.proof import MilSession, Verdict, judge, read_package, run_mil
 from compiler.report import Report, error_text, megabytes, number
 from passes.compress import Record, Scheme, weights
 from passes.compress import run as compress_weights
@@ -73,10 +73,18 @@ class Road:
         return list(self.wanted[0])
 
     def run_lowered(self, module: Module) -> list[list[Array]]:
-        """What a module with the lowered one's inputs and outputs gives, as outputs of the package."""
+        """What a module with the lowered one's inputs and outputs gives, as outputs of the package.
+
+        States are what the module itself gave at the call before.
+        """
         names = self.lowered.main.output_names
-        outputs = run_mil(module, [list(t.values()) for t in self.tries], self.library)
-        return [list(self.interface.package_outputs(names, one).values()) for one in outputs]
+        session = MilSession(module, self.library)
+
+        def run(one: dict[str, Array]) -> dict[str, Array]:
+            return dict(zip(names, session.run(list(one.values())), strict=True))
+
+        outputs = [run(one) for one in self.interface.chain([dict(t) for t in self.tries], run)]
+        return [list(self.interface.package_outputs(names, list(o.values())).values()) for o in outputs]
 
     def run_stored(self, module: Module) -> list[list[Array]]:
         """What a module with the package's inputs and outputs gives."""

@@ -88,9 +88,19 @@ class Feature:
         return outputs
 
     def compared(
-        self, draft: Path, given: list[Arrays], ours: list[Arrays], wanted: list[Arrays], library: Library
+        self,
+        draft: Path,
+        given: list[Arrays],
+        ours: list[Arrays],
+        wanted: list[Arrays],
+        due: list[Arrays],
+        library: Library,
     ) -> tuple[list[Arrays], list[Arrays]]:
-        """What the package at ``draft`` gave for each set of inputs, and what it should have, as they are compared."""
+        """What the package at ``draft`` gave for each set of inputs, and what it should have, as they are compared.
+
+        Args:
+            due: what the module should give before it is sealed.
+        """
         return ours, wanted
 
     def accuracy(self, precision: str) -> str:
@@ -163,10 +173,16 @@ class Interface:
         return out
 
     def compared(
-        self, draft: Path, given: list[Arrays], ours: list[Arrays], wanted: list[Arrays], library: Library
+        self,
+        draft: Path,
+        given: list[Arrays],
+        ours: list[Arrays],
+        wanted: list[Arrays],
+        due: list[Arrays],
+        library: Library,
     ) -> tuple[list[Arrays], list[Arrays]]:
         for f in self.features:
-            ours, wanted = f.compared(draft, given, ours, wanted, library)
+            ours, wanted = f.compared(draft, given, ours, wanted, due, library)
         return ours, wanted
 
     def accuracy(self, precision: str) -> str:

@@ -42,6 +42,7 @@ class Part:
     def of(self, array: Array) -> Array:
         """Features × boxes of an array of 1 × boxes × features, or the other way round: features are fewer."""
         rows = array[0] if array.shape[1] < array.shape[2] else array[0].T
+        _inside(self.start or 0, len(rows) if self.stop is None else self.stop, len(rows), self.name)
         return np.asarray(rows[self.start : self.stop])
 
 
@@ -136,12 +137,7 @@ class Suppression(Feature):
         if self.chosen is not None:
             scores = _stretch(b, scores, 1, self.chosen, self.chosen + 1, self.scores.name)
         count, classes = _dims(boxes)[2], _dims(scores)[1]
-        numbers, scored = _dims(boxes)[1], _dims(scores)[2]
-        if numbers != 4 or scored != count:
-            raise UserError(
-                f"--nms finds boxes of {numbers} numbers × {count} and scores of {classes} × {scored}",
-                "outputs or stretches of outputs with 4 numbers a box, and as many scores as boxes",
-            )
+        _fit(_dims(boxes)[1:], _dims(scores)[1:])
         boxes, scores = (b.op("mil.identity", [v]).result if v in raw.values() else v for v in (boxes, scores))
         boxes.name, scores.name = _BOXES, _SCORES
         best = scores if classes == 1 else b.op("mil.reduce_max", [scores], {"axes": (1,), "keep_dims": True}).result
@@ -173,13 +169,20 @@ class Suppression(Feature):
     def package_outputs(self, outputs: Arrays) -> Arrays:
         boxes, scores = self._decoded(outputs)
         rest = {n: a for n, a in outputs.items() if n not in self._used()}
-        return {**self._suppressed(boxes, scores), **rest, _BOXES: boxes[None], _SCORES: scores[None]}
+        return {**self._suppressed(boxes, scores), **rest}
 
     def _decoded(self, outputs: Arrays) -> tuple[Array, Array]:
         """4 × boxes and classes × boxes of the model's outputs."""
-        scores = self.scores.of(outputs[self.scores.name])
-        scores = scores if self.chosen is None else scores[self.chosen : self.chosen + 1]
-        return self.boxes.of(outputs[self.boxes.name]), scores
+        for part in (self.boxes, self.scores):
+            if outputs[part.name].ndim != 3 or len(outputs[part.name]) != 1:
+                shape = " × ".join(map(str, outputs[part.name].shape))
+                raise UserError(f"--nms needs '{part.name}' as 1 × boxes × numbers, and it is {shape}", _SPELLING)
+        boxes, scores = (part.of(outputs[part.name]) for part in (self.boxes, self.scores))
+        if self.chosen is not None:
+            _inside(self.chosen, self.chosen + 1, len(scores), self.scores.name)
+            scores = scores[self.chosen : self.chosen + 1]
+        _fit(boxes.shape, scores.shape)
+        return boxes, scores
 
     def _suppressed(self, boxes: Array, scores: Array) -> Arrays:
         """What the package should make of 4 × boxes and classes × boxes, by ONNX's operator."""
@@ -206,7 +209,13 @@ class Suppression(Feature):
         }
 
     def compared(
-        self, draft: Path, given: list[Arrays], ours: list[Arrays], wanted: list[Arrays], library: Library
+        self,
+        draft: Path,
+        given: list[Arrays],
+        ours: list[Arrays],
+        wanted: list[Arrays],
+        due: list[Arrays],
+        library: Library,
     ) -> tuple[list[Arrays], list[Arrays]]:
         """What goes into suppression beside the original's, and what comes out beside what ONNX makes of that."""
         from compiler.proof import read_package, run_mil
@@ -215,9 +224,11 @@ class Suppression(Feature):
         named = {r.name: r for op in module.main.block.ops for r in op.results}
         fed = [list(one.values()) for one in given]
         raw = run_mil(module, fed, library, [named[_BOXES], named[_SCORES]])
-        for mine, theirs, (boxes, scores) in zip(ours, wanted, raw, strict=True):
+        for mine, theirs, original, (boxes, scores) in zip(ours, wanted, due, raw, strict=True):
             mine.update({_BOXES: boxes, _SCORES: scores})
+            right_boxes, right_scores = self._decoded(original)
             theirs.update(self._suppressed(boxes[0], scores[0]))
+            theirs.update({_BOXES: right_boxes[None], _SCORES: right_scores[None]})
         return ours, wanted
 
 
@@ -267,10 +278,23 @@ def _rows(b: Builder, value: Value, part: Part) -> Value:
     )
 
 
+def _inside(start: int, stop: int, size: int, name: str) -> None:
+    if not 0 <= start < stop <= size:
+        raise UserError(f"--nms takes {start} to {stop} of '{name}', which has {size} numbers a box", _SPELLING)
+
+
+def _fit(boxes: tuple[int, ...], scores: tuple[int, ...]) -> None:
+    """Raises UserError unless numbers × boxes and classes × boxes go together."""
+    if boxes[0] != 4 or boxes[1] != scores[1] or not scores[0]:
+        raise UserError(
+            f"--nms finds boxes of {boxes[0]} numbers × {boxes[1]} and scores of {scores[0]} × {scores[1]}",
+            "outputs or stretches of outputs with 4 numbers a box, and as many scores as boxes",
+        )
+
+
 def _stretch(b: Builder, value: Value, axis: int, start: int, stop: int, name: str) -> Value:
     dims = _dims(value)
-    if not 0 <= start < stop <= dims[axis]:
-        raise UserError(f"--nms takes {start} to {stop} of '{name}', which has {dims[axis]} numbers a box", _SPELLING)
+    _inside(start, stop, dims[axis], name)
     begin, end = [0] * len(dims), list(dims)
     begin[axis], end[axis] = start, stop
     ends = [b.constant(np.array(e, np.int32), "mil") for e in (begin, end)]
