@@ -50,6 +50,7 @@ def compile(
     max_error: float | None = None,
     ranges: str | Path | None = None,
     range_method: str = "mse",
+    prune: float | None = None,
 ) -> Compilation:
     """Compiles an ONNX model into a Core ML package on disk and proves it against onnxruntime.
 
@@ -74,6 +75,7 @@ def compile(
         max_error: the most that an output may be from the original's once compressed, as relative L2 error.
         ranges: a file that keeps the ranges of activations: read if it is there, written if not.
         range_method: ``minmax``, ``percentile`` or ``mse``: how ranges are found.
+        prune: the share of channels to cut out of each layer whose channels can go, as 0.3.
 
     Returns:
         The package's path, its module, and the report.
@@ -90,7 +92,14 @@ def compile(
 
     chosen = Target.of(target, os, precision, chip)
     compression = Settings.of(
-        quantize, chosen.ios, data=calibrate, budget=budget, max_error=max_error, ranges=ranges, method=range_method
+        quantize,
+        chosen.ios,
+        data=calibrate,
+        budget=budget,
+        max_error=max_error,
+        ranges=ranges,
+        method=range_method,
+        prune=prune,
     )
     options = Options(
         chosen,

@@ -57,6 +57,7 @@ def compile_command(
     max_error: cli_compress.MaxErrorOption = None,
     ranges: cli_compress.RangesOption = None,
     range_method: cli_compress.RangeMethodOption = "mse",
+    prune: cli_compress.PruneOption = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write the report.")] = None,
     page: Annotated[
         Path | None,
@@ -80,7 +81,14 @@ def compile_command(
     wishes = cli_wishes.wishes(batch, image, state, labels, nms, io, rename, describe, said, metadata)
     chosen = Target.of(target, os, precision, chip)
     compression = Settings.of(
-        quantize, chosen.ios, data=calibrate, budget=budget, max_error=max_error, ranges=ranges, method=range_method
+        quantize,
+        chosen.ios,
+        data=calibrate,
+        budget=budget,
+        max_error=max_error,
+        ranges=ranges,
+        method=range_method,
+        prune=prune,
     )
     options = Options(
         chosen,

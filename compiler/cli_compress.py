@@ -41,3 +41,7 @@ RangesOption = Annotated[
 RangeMethodOption = Annotated[
     str, typer.Option(help="minmax, percentile or mse: how ranges are found.", rich_help_panel=_PANEL)
 ]
+PruneOption = Annotated[
+    float | None,
+    typer.Option(metavar="0.3", help="The share of channels to cut out of each layer.", rich_help_panel=_PANEL),
+]

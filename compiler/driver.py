@@ -80,6 +80,10 @@ def compile_model(
         know_the_model(module, report)
         before = _drawing(module, options)
         optimize(module, library, report)
+        if options.compression is not None and options.compression.prune is not None:
+            from compiler.compression import pruning
+
+            model, reference = pruning.prune(options, reference, module, tries, report)
         down(module, library, report)
         final = finish(model, reference, module, tries, out.draft, library, options, report)
         out.publish()

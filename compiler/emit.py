@@ -58,10 +58,12 @@ def emit_and_prove(
     wanted = [options.interface.package_outputs(names, e) for e in expected]
     due = [dict(zip(names, e, strict=True)) for e in expected]
 
+    compression = options.compression if options.compression is not None and options.compression.compresses else None
+
     def stored() -> Module:
         final, kept = halved(lowered, target.os, keep) if target.precision == "fp16" else (lowered, {})
         check(final, "pass half")
-        if options.interface.features or options.compression is not None:
+        if options.interface.features or compression is not None:
             final = final if final is not lowered else clone_module(lowered)
             options.interface.seal(final)
             check(final, "the interface")
@@ -80,12 +82,12 @@ def emit_and_prove(
                 _measure_own_noise(reference, tries, expected, report)
                 _prove(draft, given, wanted, due, library, options, report)
         if reference is None or report.verify.passed:
-            if options.compression is None:
+            if compression is None:
                 return final
             from compiler.compression import Road, compress
 
             road = Road(lowered, keep, tries, given, wanted, options.interface, library, report, draft, stored, put)
-            return compress(options.compression, road)
+            return compress(compression, road)
         trial = Trial(lowered, [list(t.values()) for t in tries], expected, library, target.os)
         with report.stage("locate") as stage:
             stage.quiet = True

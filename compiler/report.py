@@ -59,6 +59,7 @@ class Report:
         kept: operators that compute in f32 though the package computes in f16, with the reason.
         bytes: sizes on disk of ``source`` and ``package``.
         compression: what became of each weight, and how far outputs are from the original's; empty without.
+        original: what the original model gives on the proof's inputs, where another one is compiled in its place.
     """
 
     model: str
@@ -79,6 +80,7 @@ class Report:
     limit: float | None = None
     rounds_activations: bool = False
     compression: dict[str, Any] = field(default_factory=dict)
+    original: list[list[Any]] | None = None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:

@@ -36,6 +36,7 @@ class Settings:
         max_error: how far, as relative L2 error, an output may be from the original's.
         ranges: the file that keeps the ranges of activations: read if it is there, written if not.
         method: how ranges are found.
+        prune: the share of channels to cut out of each layer whose channels can go.
     """
 
     scheme: Scheme | None = None
@@ -46,6 +47,12 @@ class Settings:
     max_error: float | None = None
     ranges: Path | None = None
     method: Method = "mse"
+    prune: float | None = None
+
+    @property
+    def compresses(self) -> bool:
+        """Whether weights or activations are to be compressed, besides pruning."""
+        return self.scheme is not None or self.mixed
 
     @staticmethod
     def of(
@@ -57,6 +64,7 @@ class Settings:
         max_error: float | None = None,
         ranges: str | Path | None = None,
         method: str = "mse",
+        prune: float | None = None,
     ) -> Settings | None:
         """The settings that options stand for; None if nothing is to be compressed.
 
@@ -65,15 +73,19 @@ class Settings:
                 ``mixed``.
             ios: the oldest release that the package must run on.
             budget: bytes, or text such as ``4MB``.
+            prune: the share of channels to cut out, as 0.3.
 
         Raises:
             UserError: a value is none of those known, or does not go with the others.
         """
+        if prune is not None and not 0 < prune < 1:
+            raise UserError(f"--prune {prune:g} is no share of channels between 0 and 1", "--prune 0.3")
         if quantize is None:
-            for option, given in (("--budget", budget), ("--ranges", ranges), ("--calibrate", data)):
+            needless = [("--budget", budget), ("--ranges", ranges)]
+            for option, given in needless if prune is not None else [*needless, ("--calibrate", data)]:
                 if given is not None:
                     raise UserError(f"{option} says how to compress, but not what", f"--quantize mixed {option} …")
-            return None
+            return None if prune is None else Settings(data=data, max_error=max_error, prune=prune)
         if max_error is not None and not 0 < max_error < 1:
             raise UserError(f"--max-error {max_error:g} is no relative error between 0 and 1", "--max-error 0.02")
         mixed, activations = quantize == "mixed", quantize == "w8a8"
@@ -99,6 +111,7 @@ class Settings:
             max_error,
             None if ranges is None else Path(ranges),
             method,
+            prune,
         )
 
     def __str__(self) -> str:

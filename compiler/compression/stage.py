@@ -213,7 +213,7 @@ class _Stage:
             if worst is not None:
                 stage.what = f"{worst[0]}   {error_text(worst[1], report.verify.limit)}"
                 stage.result = "proven with its own weights"
-        wanted = [list(w.values()) for w in road.wanted]
+        wanted = report.original or [list(w.values()) for w in road.wanted]
         return self._distance(judge(road.names, ours, wanted, report.accuracy))
 
     def _retry(self, reference: Module, origin: Mapping[Op, Op]) -> bool:
@@ -296,7 +296,7 @@ class _Stage:
         return text or "no weights to compress", f"{megabytes(before)} → {megabytes(after)} of weights"
 
     def _record(self, records: Sequence[Record]) -> None:
-        self.report.compression = {
+        self.report.compression |= {
             "settings": str(self.settings),
             "package_before": self.plain_size,
             "samples": len(self.data),

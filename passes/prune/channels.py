@@ -1,0 +1,161 @@
+"""Which channels belong together: classes that can only be removed at once, in all operators that see them.
+
+Each channel of a value has a number; numbers that must go or stay together are joined. Where operators mix channels, as
+convolutions and products of matrices do, the numbers of their inputs end and new ones begin; where they do not, numbers
+pass. Numbers that reach something that needs all of them, an output or a normalization over channels, are fixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from compiler.ir import Op, Value
+
+Array = np.ndarray[Any, Any]
+
+#: What a slice of a constant is to the channels: it makes them, takes them, or has a number for each.
+Role = Literal["out", "in", "each"]
+
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """The channels of a value: the axis along which they lie, and the number of each."""
+
+    axis: int
+    ids: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A constant operand that loses slices along ``axis`` with its channels."""
+
+    op: Op
+    operand: int
+    axis: int
+    ids: Array
+    role: Role
+
+
+#: Sets right what else of an operator tells of channels (a target shape, sizes of a split), given which are kept.
+Fixup = Callable[["Keep"], None]
+#: Which of these numbers are kept.
+Keep = Callable[[Array], Array]
+
+
+class Classes:
+    """Numbers of channels, joined into classes.
+
+    Attributes:
+        cuts: the constants that change with channels.
+        fixups: what else does.
+    """
+
+    def __init__(self) -> None:
+        self._parent: list[int] = []
+        self._fixed: list[bool] = []
+        self._seen: dict[tuple[Value, int], Array] = {}
+        self.cuts: list[Cut] = []
+        self.fixups: list[Fixup] = []
+
+    def fresh(self, count: int, fixed: bool = False) -> Array:
+        """New numbers, each a class of its own."""
+        start = len(self._parent)
+        self._parent += range(start, start + count)
+        self._fixed += [fixed] * count
+        return np.arange(start, start + count)
+
+    def root(self, number: int) -> int:
+        """The number that stands for the class."""
+        at = number
+        while self._parent[at] != at:
+            self._parent[at] = self._parent[self._parent[at]]
+            at = self._parent[at]
+        return at
+
+    def roots(self, ids: Array) -> Array:
+        """The numbers that stand for the classes of ``ids``."""
+        return np.array([self.root(int(i)) for i in ids], np.intp)
+
+    def join(self, a: Iterable[Any], b: Iterable[Any]) -> None:
+        """Makes one class of each pair."""
+        for x, y in zip(a, b):
+            one, other = self.root(int(x)), self.root(int(y))
+            if one != other:
+                self._parent[other] = one
+                self._fixed[one] |= self._fixed[other]
+
+    def fix(self, channels: Channels | None) -> None:
+        """All of these channels must stay."""
+        for i in channels.ids if channels is not None else ():
+            self._fixed[self.root(int(i))] = True
+
+    def is_fixed(self, number: int) -> bool:
+        return self._fixed[self.root(number)]
+
+    def cut(self, op: Op, operand: int, axis: int, ids: Array, role: Role) -> None:
+        """Notes that a constant has a slice for each channel. A constant that several operators share stays shared."""
+        value = op.operands[operand]
+        assert value is not None
+        known = self._seen.setdefault((value, axis), ids)
+        if known is not ids:
+            self.join(known, ids)
+        self.cuts.append(Cut(op, operand, axis, ids, role))
+
+
+def reshaped(
+    channels: Channels, before: Sequence[Any], after: Sequence[Any], classes: Classes
+) -> tuple[Channels, int] | None:
+    """The channels of a value that was reshaped, and how many entries of the new axis each number stands for.
+
+    An axis may stay, be split in front (of each part of it one number is left, as of a head of attention), or take in
+    the axes behind it. None if channels do not keep apart.
+    """
+    axis, count = channels.axis, len(channels.ids)
+    at = _same_place(axis, before, after)
+    if at is None or not isinstance(after[at], int):
+        return None
+    size = after[at]
+    if size == count:
+        return Channels(at, channels.ids), 1
+    if size < count and count % size == 0 and size > 1:
+        if _product_reaches(after[at:], count) is None:
+            return None
+        parts = channels.ids.reshape(size, -1)
+        for column in parts.T[1:]:
+            classes.join(parts[:, 0], column)
+        return Channels(at, parts[:, 0]), 1
+    if size > count and size % count == 0 and _product_reaches(before[axis:], size) is not None:
+        return Channels(at, np.repeat(channels.ids, size // count)), size // count
+    return None
+
+
+def _same_place(axis: int, before: Sequence[Any], after: Sequence[Any]) -> int | None:
+    """The axis of ``after`` in front of which lies what lies in front of ``axis``."""
+    if tuple(before[:axis]) == tuple(after[:axis]) and len(after) > axis:
+        return axis
+    if not all(isinstance(d, int) for d in before[:axis]):
+        return None
+    want, product = int(np.prod(before[:axis])), 1
+    for i, d in enumerate(after):
+        if product == want and d != 1:
+            return i
+        if not isinstance(d, int):
+            return None
+        product *= d
+    return None
+
+
+def _product_reaches(sizes: Sequence[Any], want: int) -> int | None:
+    """How many of the first sizes have the product ``want``."""
+    product = 1
+    for i, size in enumerate(sizes):
+        if not isinstance(size, int):
+            return None
+        product *= size
+        if product == want:
+            return i + 1
+    return None

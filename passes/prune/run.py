@@ -1,0 +1,183 @@
+"""Structured pruning: classes of channels of least importance are cut out of all operators that see them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from compiler.dialects import onnx_infer
+from compiler.ir import Builder, Function, Module, Op, Value
+from passes import cse, dce
+from passes.prune.analysis import analyse
+from passes.prune.channels import Classes, Cut
+
+Array = np.ndarray[Any, Any]
+
+#: Of so many channels and more, a multiple of eight is kept: units compute that many at a time.
+_MANY = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What was cut.
+
+    Attributes:
+        channels, of: how many channels of how many that could be.
+        macs, parameters: before and after.
+    """
+
+    channels: int
+    of: int
+    macs: tuple[int, int]
+    parameters: tuple[int, int]
+
+
+def run(module: Module, amount: float, energy: Mapping[Value, Array] | None = None) -> Pruned:
+    """Prunes the main function of a module of onnx.* operators in place.
+
+    Args:
+        amount: the share of channels to cut out of each layer whose channels can go.
+        energy: E[x²] of each channel of values that operators mix; channels are then judged by what they contribute to
+            the next layer, and otherwise by the norm of their filters alone.
+
+    Returns:
+        What was cut.
+    """
+    main = module.main
+    before = (macs(main), parameters(main))
+    classes = analyse(main)
+    gone, total = choose(classes, amount, energy)
+    cut(main, classes, gone)
+    dce.run(module)
+    cse.run(module)
+    return Pruned(len(gone), total, (before[0], macs(main)), (before[1], parameters(main)))
+
+
+def masked(module: Module, amount: float, energy: Mapping[Value, Array] | None = None) -> None:
+    """Makes ``module`` compute what :func:`run` would leave of it, with all shapes as they are: what mixes channels
+    takes nothing from those that would go. The two must agree, which tests the classes against the graph itself.
+    """
+    classes = analyse(module.main)
+    gone, _ = choose(classes, amount, energy)
+    for c in classes.cuts:
+        if c.role == "in":
+            held = _held(c).copy()
+            lost = np.isin(classes.roots(c.ids), list(gone))
+            held[(slice(None),) * c.axis + (lost,)] = 0
+            _put(c.op, c.operand, held)
+    dce.run(module)
+
+
+def choose(classes: Classes, amount: float, energy: Mapping[Value, Array] | None) -> tuple[set[int], int]:
+    """The classes to cut, by the numbers that stand for them, and how many there are to choose from.
+
+    Classes that the same operators make are ranked among themselves; the same share of each such set goes.
+    """
+    importance = _importance(classes, energy)
+    makers: dict[int, set[int]] = {}
+    for i, c in enumerate(classes.cuts):
+        if c.role == "out":
+            for root in set(classes.roots(c.ids).tolist()):
+                makers.setdefault(root, set()).add(i)
+    sets: dict[frozenset[int], list[int]] = {}
+    for root, sites in makers.items():
+        if not classes.is_fixed(root):
+            sets.setdefault(frozenset(sites), []).append(root)
+    gone: set[int] = set()
+    for members in sets.values():
+        keep = math.ceil((1 - amount) * len(members))
+        if len(members) >= _MANY:
+            keep = min(-(-keep // 8) * 8, len(members))
+        ranked = sorted(members, key=lambda root: (importance.get(root, 0.0), root))
+        gone.update(ranked[: len(members) - max(keep, 1)])
+    return gone, sum(len(m) for m in sets.values())
+
+
+def _importance(classes: Classes, energy: Mapping[Value, Array] | None) -> dict[int, float]:
+    """Of each class, the mean over its operators of its share of their norm."""
+    found: dict[int, list[float]] = {}
+    for c in classes.cuts:
+        source = c.op.operands[0]
+        known = energy.get(source) if energy is not None and source is not None else None
+        if c.role == "each" or (c.role == "out") != (energy is None) or (energy is not None and known is None):
+            continue
+        held = _held(c).astype(np.float64)
+        across = tuple(i for i in range(held.ndim) if i != c.axis)
+        share = np.square(held).sum(axis=across)
+        if known is not None and len(known) == len(share):
+            share = share * known
+        share = share / (share.mean() or 1.0)
+        for root, s in zip(classes.roots(c.ids).tolist(), share.tolist()):
+            found.setdefault(root, []).append(s)
+    return {root: float(np.mean(s)) for root, s in found.items()}
+
+
+def cut(function: Function, classes: Classes, gone: set[int]) -> None:
+    """Cuts classes out of constants and shapes, and infers types anew."""
+    lost = list(gone)
+
+    def keep(ids: Array) -> Array:
+        kept: Array = ~np.isin(classes.roots(ids), lost)
+        return kept
+
+    for c in classes.cuts:
+        kept = keep(c.ids)
+        if not kept.all():
+            _put(c.op, c.operand, np.ascontiguousarray(np.compress(kept, _held(c), axis=c.axis)))
+    for fixup in classes.fixups:
+        fixup(keep)
+    for op in function.block.ops:
+        if op.defn.constant is None and not op.defn.terminator:
+            types = onnx_infer.infer(op.defn, op.operands, op.attributes, op.regions, len(op.results))
+            for result, type_ in zip(op.results, types):
+                result.type = type_
+
+
+def _held(c: Cut) -> Array:
+    value = c.op.operands[c.operand]
+    assert value is not None
+    assert value.constant is not None
+    return value.constant
+
+
+def _put(op: Op, operand: int, array: Array) -> None:
+    assert op.block is not None
+    constant = Builder(op.block, before=op, loc=op.loc).constant(array, "onnx")
+    old = op.operands[operand]
+    constant.name = old.name if old is not None else ""
+    op.set_operand(operand, constant)
+
+
+def mixing_inputs(classes: Classes) -> list[tuple[Value, int]]:
+    """Values whose channels operators mix, with the axis of the channels."""
+    out: dict[Value, int] = {}
+    for c in classes.cuts:
+        source = c.op.operands[0]
+        if c.role == "in" and source is not None and source.shape is not None:
+            out[source] = 1 if c.op.name in ("onnx.Conv", "onnx.ConvTranspose") else len(source.shape) - 1
+    return list(out.items())
+
+
+def macs(function: Function) -> int:
+    """Multiplications with weights, of convolutions and products, where sizes are known."""
+    total = 0
+    for op in function.walk():
+        weight = op.operands[1] if len(op.operands) > 1 else None
+        held = weight.constant if weight is not None else None
+        if held is None or op.name not in ("onnx.Conv", "onnx.ConvTranspose", "onnx.MatMul", "onnx.Gemm"):
+            continue
+        shape = op.operands[0].shape if op.name == "onnx.ConvTranspose" else op.results[0].shape  # type: ignore[union-attr]
+        positions = [d for d in (shape or ()) if isinstance(d, int)]
+        channel = 1 if "Conv" in op.name else len(positions) - 1
+        total += held.size * math.prod(d for i, d in enumerate(positions) if i != channel)
+    return total
+
+
+def parameters(function: Function) -> int:
+    """Elements of float constants, each constant once."""
+    arrays = {id(op): op.attributes["value"] for op in function.walk() if op.name == "onnx.Constant"}
+    return sum(a.size for a in arrays.values() if a.dtype.kind == "f")
