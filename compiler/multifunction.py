@@ -133,6 +133,8 @@ def bundle(
 
 
 def _check(parts: Sequence[Part], options: Options, default: str | None) -> None:
+    if options.target.unit == "metal":
+        raise UserError("Metal kernels are no functions of a Core ML package", "--target gpu")
     if options.target.ios < 18:
         raise UserError(f"several functions need iOS 18, and the package is for {options.target.os}", "--os ios18")
     if len(parts) < 2:

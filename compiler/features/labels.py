@@ -15,7 +15,7 @@ from compiler.ir import F32, STRING, Module, Op, TensorType, Value, dtype
 from compiler.proof import LIMITS
 
 #: What coremltools calls the outputs of a classifier.
-LABEL, SCORES = "classLabel", "classLabel_probs"
+LABEL, SCORES = OUTPUTS = ("classLabel", "classLabel_probs")
 
 
 def parse(text: str) -> Labels:

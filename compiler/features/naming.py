@@ -37,10 +37,12 @@ class Naming(Feature):
 
     names: Mapping[str, str]
     texts: Mapping[str, str]
+    #: Outputs that other features make when the module is sealed.
+    also: tuple[str, ...] = ()
 
     def prepare(self, module: Module) -> None:
         main = module.main
-        known = [*(a.name for a in main.inputs), *main.output_names]
+        known = [*(a.name for a in main.inputs), *main.output_names, *self.also]
         for option, given in (("--rename", self.names), ("--describe", self.texts)):
             for name in given:
                 if name not in known:
@@ -59,6 +61,12 @@ class Naming(Feature):
 
     def seal(self, module: Module) -> None:
         main = module.main
+        left = {*(a.name for a in main.inputs), *main.output_names}
+        if gone := sorted({*self.names, *self.texts} - left):
+            raise UserError(
+                f"--rename or --describe names '{gone[0]}', in whose place others have come",
+                f"one of {', '.join(sorted(left))}",
+            )
         for name, text in self.texts.items():
             main.attributes[f"doc.{name}"] = text
         for argument in main.inputs:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from compiler.errors import UserError
+from compiler.features import nms_program as program
 from compiler.features.base import Array, Arrays, Feature, output_index
-from compiler.ir import F32, I32, Builder, Module, TensorType, Value
+from compiler.ir import F32, I32, Builder, Module, TensorType
 from compiler.target import known
 
 if TYPE_CHECKING:
@@ -26,24 +27,8 @@ if TYPE_CHECKING:
 
 OUTPUTS = ("coordinates", "confidence", "index", "count")
 
-_SPELLING = "--nms boxes=NAME[0:4],scores=NAME[4:],iou=0.45,score=0.25,max=100,format=corners|center,class=1"
 #: Values of the package that the proof looks at, by name.
 _BOXES, _SCORES = "nms_boxes", "nms_scores"
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A stretch of an output along its axis of features; all of it where ``start`` and ``stop`` are None."""
-
-    name: str
-    start: int | None = None
-    stop: int | None = None
-
-    def of(self, array: Array) -> Array:
-        """Features × boxes of an array of 1 × boxes × features, or the other way round: features are fewer."""
-        rows = array[0] if array.shape[1] < array.shape[2] else array[0].T
-        _inside(self.start or 0, len(rows) if self.stop is None else self.stop, len(rows), self.name)
-        return np.asarray(rows[self.start : self.stop])
 
 
 def parse(text: str) -> Suppression:
@@ -56,14 +41,14 @@ def parse(text: str) -> Suppression:
     for piece in text.split(","):
         key, equals, value = piece.partition("=")
         if not equals or key not in ("boxes", "scores", "iou", "score", "max", "format", "class") or key in given:
-            raise UserError(f"--nms {text} has '{piece}', which is no part of it", _SPELLING)
+            raise UserError(f"--nms {text} has '{piece}', which is no part of it", program.SPELLING)
         given[key] = value
     if not {"boxes", "scores"} <= given.keys():
-        raise UserError(f"--nms {text} does not say boxes and scores", _SPELLING)
+        raise UserError(f"--nms {text} does not say boxes and scores", program.SPELLING)
     iou, score = (_number(given.get(k, d), text) for k, d in (("iou", "0.45"), ("score", "0.25")))
     most = int(_number(given.get("max", "100"), text))
     if not 0.0 < iou <= 1.0 or most < 1:
-        raise UserError(f"--nms {text} needs an iou above 0 and up to 1, and a max of 1 or more", _SPELLING)
+        raise UserError(f"--nms {text} needs an iou above 0 and up to 1, and a max of 1 or more", program.SPELLING)
     form = known("format of boxes", given.get("format", "corners"), ("corners", "center"))
     chosen = int(_number(given["class"], text)) if "class" in given else None
     return Suppression(
@@ -81,14 +66,14 @@ def _number(text: str, whole: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise UserError(f"'{text}' in --nms {whole} is no number", _SPELLING) from None
+        raise UserError(f"'{text}' in --nms {whole} is no number", program.SPELLING) from None
 
 
-def _part(text: str) -> Part:
+def _part(text: str) -> program.Part:
     match = re.fullmatch(r"(.+)\[(\d*):(\d*)\]", text)
     if match is None:
-        return Part(text)
-    return Part(match[1], *(int(m) if m else None for m in match.groups()[1:]))
+        return program.Part(text)
+    return program.Part(match[1], *(int(m) if m else None for m in match.groups()[1:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +88,8 @@ class Suppression(Feature):
         chosen: the only class whose score counts; all when None.
     """
 
-    boxes: Part
-    scores: Part
+    boxes: program.Part
+    scores: program.Part
     iou: float = 0.45
     score: float = 0.25
     most: int = 100
@@ -132,17 +117,17 @@ class Suppression(Feature):
         assert end is not None
         b = Builder(main.block, end)
         raw = dict(zip(main.output_names, main.outputs, strict=True))
-        boxes = _rows(b, raw[self.boxes.name], self.boxes)
-        scores = _rows(b, raw[self.scores.name], self.scores)
+        boxes = program.rows(b, raw[self.boxes.name], self.boxes)
+        scores = program.rows(b, raw[self.scores.name], self.scores)
         if self.chosen is not None:
-            scores = _stretch(b, scores, 1, self.chosen, self.chosen + 1, self.scores.name)
-        count, classes = _dims(boxes)[2], _dims(scores)[1]
-        _fit(_dims(boxes)[1:], _dims(scores)[1:])
+            scores = program.stretch(b, scores, 1, self.chosen, self.chosen + 1, self.scores.name)
+        count, classes = program.dims(boxes)[2], program.dims(scores)[1]
+        program.fit(program.dims(boxes)[1:], program.dims(scores)[1:])
         boxes, scores = (b.op("mil.identity", [v]).result if v in raw.values() else v for v in (boxes, scores))
         boxes.name, scores.name = _BOXES, _SCORES
         best = scores if classes == 1 else b.op("mil.reduce_max", [scores], {"axes": (1,), "keep_dims": True}).result
         most = min(self.most, count)
-        center = boxes if self.form == "center" else _center(b, boxes)
+        center = boxes if self.form == "center" else program.center(b, boxes)
         types = [TensorType(F32, (1, 4, most)), TensorType(F32, (1, 1, most)), TensorType(I32, (1, most))]
         iou = b.constant(np.float32(self.iou), "mil")
         made = b.op("mil.non_maximum_suppression", [center, best, iou], {"max_boxes": most}, types)
@@ -176,12 +161,14 @@ class Suppression(Feature):
         for part in (self.boxes, self.scores):
             if outputs[part.name].ndim != 3 or len(outputs[part.name]) != 1:
                 shape = " × ".join(map(str, outputs[part.name].shape))
-                raise UserError(f"--nms needs '{part.name}' as 1 × boxes × numbers, and it is {shape}", _SPELLING)
+                raise UserError(
+                    f"--nms needs '{part.name}' as 1 × boxes × numbers, and it is {shape}", program.SPELLING
+                )
         boxes, scores = (part.of(outputs[part.name]) for part in (self.boxes, self.scores))
         if self.chosen is not None:
-            _inside(self.chosen, self.chosen + 1, len(scores), self.scores.name)
+            program.inside(self.chosen, self.chosen + 1, len(scores), self.scores.name)
             scores = scores[self.chosen : self.chosen + 1]
-        _fit(boxes.shape, scores.shape)
+        program.fit(boxes.shape, scores.shape)
         return boxes, scores
 
     def _suppressed(self, boxes: Array, scores: Array) -> Arrays:
@@ -250,61 +237,3 @@ def _onnx_nms() -> Any:
     graph = helper.make_graph([node], "nms", inputs, [helper.make_tensor_value_info("found", i, [None, 3])])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=8)
     return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-
-
-def _dims(value: Value) -> tuple[int, ...]:
-    assert isinstance(value.type, TensorType)
-    return value.type.static_shape
-
-
-def _rows(b: Builder, value: Value, part: Part) -> Value:
-    """1 × features × boxes in f32.
-
-    Raises:
-        UserError: the output is no tensor of 1 × boxes × features, or has not that many features.
-    """
-    type_ = value.type
-    fits = isinstance(type_, TensorType) and type_.is_static and type_.rank == 3 and type_.dtype.is_float
-    if not isinstance(type_, TensorType) or not fits or type_.static_shape[0] != 1:
-        raise UserError(f"--nms needs '{part.name}' as 1 × boxes × numbers, and it is a {type_}", _SPELLING)
-    if type_.dtype is not F32:
-        value = b.op("mil.cast", [value], {"dtype": "fp32"}).result
-    if type_.static_shape[1] >= type_.static_shape[2]:
-        value = b.op("mil.transpose", [value], {"perm": (0, 2, 1)}).result
-    size = _dims(value)[1]
-    whole = part.start is None and part.stop is None
-    return (
-        value if whole else _stretch(b, value, 1, part.start or 0, size if part.stop is None else part.stop, part.name)
-    )
-
-
-def _inside(start: int, stop: int, size: int, name: str) -> None:
-    if not 0 <= start < stop <= size:
-        raise UserError(f"--nms takes {start} to {stop} of '{name}', which has {size} numbers a box", _SPELLING)
-
-
-def _fit(boxes: tuple[int, ...], scores: tuple[int, ...]) -> None:
-    """Raises UserError unless numbers × boxes and classes × boxes go together."""
-    if boxes[0] != 4 or boxes[1] != scores[1] or not scores[0]:
-        raise UserError(
-            f"--nms finds boxes of {boxes[0]} numbers × {boxes[1]} and scores of {scores[0]} × {scores[1]}",
-            "outputs or stretches of outputs with 4 numbers a box, and as many scores as boxes",
-        )
-
-
-def _stretch(b: Builder, value: Value, axis: int, start: int, stop: int, name: str) -> Value:
-    dims = _dims(value)
-    _inside(start, stop, dims[axis], name)
-    begin, end = [0] * len(dims), list(dims)
-    begin[axis], end[axis] = start, stop
-    ends = [b.constant(np.array(e, np.int32), "mil") for e in (begin, end)]
-    return b.op("mil.slice_by_index", [value, *ends]).result
-
-
-def _center(b: Builder, corners: Value) -> Value:
-    """Centers and sizes of 1 × (x₁, y₁, x₂, y₂) × boxes."""
-    low, high = (_stretch(b, corners, 1, i, i + 2, "boxes") for i in (0, 2))
-    size = b.op("mil.sub", [high, low]).result
-    half = b.op("mil.mul", [size, b.constant(np.float32(0.5), "mil")]).result
-    middle = b.op("mil.add", [low, half]).result
-    return b.op("mil.concat", [middle, size], {"axis": 1}).result

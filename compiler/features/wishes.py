@@ -53,6 +53,8 @@ class Wishes:
             UserError: a text is not spelled as it must be.
         """
         features: list[Feature] = [image.parse(text) for text in self.images]
+        if features and self.batch is not None:
+            raise UserError("--image is for one picture at a time, and --batch opens several rows", "one of the two")
         names = [f.name for f in features if isinstance(f, image.Image)]
         if twice := next((n for i, n in enumerate(names) if n in names[:i]), None):
             raise UserError(f"--image says '{twice}' twice", "one --image for each input or output")
@@ -67,7 +69,9 @@ class Wishes:
         if self.io is not None:
             features.append(element_types.parse(self.io))
         if self.rename or self.describe:
-            features.append(Naming(self.rename, self.describe))
+            also: tuple[str, ...] = labels.OUTPUTS if self.labels is not None else ()
+            also += nms.OUTPUTS if self.nms is not None else ()
+            features.append(Naming(self.rename, self.describe, also))
         return Interface(tuple(features))
 
     def said(self) -> Metadata:

@@ -111,3 +111,15 @@ def test_integers_have_no_half_precision(tmp_path: Path) -> None:
     model = model_of([node], {"x": [2]}, {"y": TensorProto.INT32}, input_type=TensorProto.INT32)
     with pytest.raises(UserError, match="no float input or output"):
         compiler.compile(model, "cpu", tmp_path / "m.mlpackage", wishes=Wishes(io="fp16"))
+
+
+def test_what_other_wishes_make_can_be_renamed(tmp_path: Path) -> None:
+    (tmp_path / "l.txt").write_text("a\nb\nc\nd\n")
+    path = tmp_path / "m.mlpackage"
+    wishes = Wishes(labels=str(tmp_path / "l.txt"), rename={"classLabel": "kind", "classLabel_probs": "scores"})
+    compiler.compile(linear(), "cpu", path, wishes=wishes)
+    described = spec_of(path).description
+    assert (described.predictedFeatureName, described.predictedProbabilitiesName) == ("kind", "scores")
+    wishes = Wishes(labels=str(tmp_path / "l.txt"), rename={"y": "scores"})
+    with pytest.raises(UserError, match="in whose place others have come"):
+        compiler.compile(linear(), "cpu", path, wishes=wishes)

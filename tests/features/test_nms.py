@@ -14,7 +14,8 @@ from compiler import Wishes
 from compiler.calls import run_calls
 from compiler.driver import Options, load_library
 from compiler.errors import UserError
-from compiler.features.nms import Part, parse
+from compiler.features.nms import parse
+from compiler.features.nms_program import Part
 from compiler.proof import read_package
 from tests.features.apple import spec_of
 from tests.test_driver import F, model_of
@@ -95,9 +96,9 @@ def test_one_class_and_stretches_of_one_output(tmp_path: Path) -> None:
 def test_a_wrong_reading_of_boxes_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the program took corners for centers, the proof would say so."""
     from compiler.errors import VerificationError
-    from compiler.features import nms
+    from compiler.features import nms_program
 
-    monkeypatch.setattr(nms, "_center", lambda b, corners: corners)
+    monkeypatch.setattr(nms_program, "center", lambda b, corners: corners)
     rng = np.random.default_rng(0)
     low = rng.random((BOXES, 2)).astype(np.float32)
     boxes = np.concatenate([low, low + 0.1 + 0.5 * rng.random((BOXES, 2)).astype(np.float32)], 1)[None]
