@@ -125,7 +125,8 @@ def _contraction(op: Op, limit: Limit, tier: str, ios: int) -> dict[str, Any] | 
 def _kernel_width(op: Op, limit: Limit, tier: str, ios: int) -> dict[str, Any] | None:
     shape = _static(op.operands[1])
     most = limit.number("most", tier)
-    return {"size": shape[-1], "most": most} if len(shape) == 4 and shape[-1] > most else None
+    # A convolution along one axis runs along the width too.
+    return {"size": shape[-1], "most": most} if len(shape) in (3, 4) and shape[-1] > most else None
 
 
 def _conv_3d(op: Op, limit: Limit, tier: str, ios: int) -> dict[str, Any] | None:

@@ -28,6 +28,10 @@ CONV = (
     '%r = mil.conv(%x, %w) {{pad_type = "same"}} : tensor<1x8x16x16xf16>'
 )
 
+CONV_1D = (
+    '%x: tensor<1x8x64xf16>, %w: tensor<8x8x16xf16>|%r = mil.conv(%x, %w) {pad_type = "same"} : tensor<1x8x64xf16>'
+)
+
 CASES = [
     ("%x: tensor<1x8xf16>| %r = mil.relu(%x) : tensor<1x8xf16>", "M1", None),
     ("%x: tensor<1x8xf32>| %r = mil.relu(%x) : tensor<1x8xf32>", "M1", "full_precision"),
@@ -48,6 +52,7 @@ CASES = [
     (CONV.format(k="13x14"), "M1", "kernel_width"),
     (CONV.format(k="14x13"), "M1", None),
     (CONV.format(k="15x15"), "M4", None),
+    (CONV_1D, "M4", "kernel_width"),
 ]
 
 
