@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -52,10 +53,59 @@ class Lines:
             self._status = None
 
 
+#: The requests to stop so far.
+_requests: list[int] = []
+
+#: How many seconds an interrupted process has to come to an end by itself.
+PATIENCE = 3.0
+
+
 def main(app: typer.Typer, name: str) -> None:
     """Runs a typer app and leaves the process with its exit code. A request to terminate cleans up as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(run(app, name, sys.argv[1:]))
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, _interrupt)
+    _watch()
+    code = run(app, name, sys.argv[1:])
+    if code == INTERRUPTED:
+        # Libraries that were interrupted while they were loaded crash when Python takes itself down.
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """The first request to stop is raised where the process is; what comes after must not disturb the cleaning up."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    _requests.append(number)
+    raise KeyboardInterrupt
+
+
+def _watch() -> None:
+    """Ends the process :data:`PATIENCE` seconds after a request to stop, if it still computes by then.
+
+    Python cannot interrupt the code of a library, and onnxruntime may compute for hours.
+    """
+    requests, wakeup = os.pipe()
+    os.set_blocking(wakeup, False)
+    signal.set_wakeup_fd(wakeup)
+
+    def wait() -> None:
+        while os.read(requests, 1)[0] not in (signal.SIGINT, signal.SIGTERM):
+            pass
+        threading.Event().wait(PATIENCE)
+        os._exit(_interrupted())
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _interrupted() -> int:
+    """Cleans up, and says what an interrupted process has done."""
+    from compiler import output
+
+    output.clean_up()
+    done = [str(p) for p in output.published]
+    return _say(f"interrupted; {' and '.join(done) or 'nothing'} was written", None, INTERRUPTED)
 
 
 def run(app: typer.Typer, name: str, arguments: list[str]) -> int:
@@ -73,12 +123,17 @@ def run(app: typer.Typer, name: str, arguments: list[str]) -> int:
     except PlanishError as e:
         return _say(e.message, e.remedy, e.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        return _say("interrupted; nothing was written", None, INTERRUPTED)
+        return _interrupted()
+    except MemoryError as e:
+        what = str(e)[:1].lower() + str(e)[1:] or "no more is there"
+        return _say(f"not enough memory: {what}", "a smaller model, smaller shapes, or a machine with more memory", 2)
     except BrokenPipeError:
         # The reader of our output has gone; Python would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as e:
+        if _requests:  # a library that is being loaded makes an error of its own of an interruption
+            return _interrupted()
         if hasattr(e, "format_message") and hasattr(e, "exit_code"):  # the command line itself is wrong
             context = getattr(e, "ctx", None)
             return _say(str(e.format_message()).strip(), f"{context.command_path} --help" if context else None, 2)

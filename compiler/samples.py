@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from compiler.ir import BOOL, Dim, DType, Function, Op, TensorType, Value, sugge
 Array = np.ndarray[Any, Any]
 
 SEED = 20
+#: Larger inputs than that are a mistake.
+MOST_ELEMENTS = 1 << 40
 #: Integers about which the graph says nothing stay below this.
 _SMALL = 4
 
@@ -65,6 +68,11 @@ def generate(
             if not isinstance(argument.type, TensorType):
                 raise UserError(f"input '{argument.name}' is a {argument.type}, not a tensor", "--verify off")
             shape = tuple(d if isinstance(d, int) else open_sizes.get(d, 2) for d in argument.type.shape or ())
+            if math.prod(shape) > MOST_ELEMENTS:
+                raise UserError(
+                    f"input '{argument.name}' has {math.prod(shape):,} elements, more than any memory holds",
+                    "--shape with smaller sizes, or another model",
+                )
             one[argument.name] = _array(
                 rng, argument.name, shape, argument.type.dtype, _least(limits[argument], open_sizes), uniform=i % 2 == 1
             )

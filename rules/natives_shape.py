@@ -21,8 +21,15 @@ MOST_AXES = 5
 
 
 def ints(values: Any) -> Array:
-    """A constant vector of 32-bit integers."""
-    return np.asarray(values, np.int32).reshape(-1)
+    """A constant vector of 32-bit integers.
+
+    Raises:
+        Decline: one does not fit.
+    """
+    try:
+        return np.asarray(values, np.int32).reshape(-1)
+    except OverflowError:
+        raise Decline("a number does not fit into 32 bits") from None
 
 
 def dims_of(x: Value) -> tuple[int | str, ...]:

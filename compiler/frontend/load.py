@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from compiler.features.batch import Batch
 
 Source = str | os.PathLike[str] | bytes | ModelProto
+
+#: A model whose local functions make more nodes than that is a mistake, or malice: each may call another one twice.
+MOST_NODES = 2_000_000
 
 #: The oldest opset whose operators broadcast as today's do.
 OLDEST_OPSET = 7
@@ -171,10 +174,37 @@ def _inlined(model: ModelProto, name: str) -> ModelProto:
     from onnx import inliner
 
     try:
+        nodes = _expanded(model)
+    except RecursionError:
+        raise UserError(f"{name}: its local functions call each other too deep", "fewer levels of functions") from None
+    if nodes > MOST_NODES:
+        raise UserError(f"{name}: its local functions, inlined, make more than {MOST_NODES:,} nodes", "a smaller model")
+    try:
         return inliner.inline_local_functions(model, convert_version=True)
     except Exception as e:  # the binding raises RuntimeError or a class of its own
         reason = (str(e).strip().splitlines() or ["no reason given"])[0]
         raise UserError(f"{name}: its local functions cannot be inlined: {reason}") from None
+
+
+def _expanded(model: ModelProto) -> int:
+    """How many nodes a model has once its local functions are inlined; functions that call themselves count once."""
+    bodies = {(f.domain, f.name): f.node for f in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+
+    def size(nodes: Iterable[onnx.NodeProto]) -> int:
+        total = 0
+        for node in nodes:
+            key = (node.domain, node.op_type)
+            if key in bodies and key not in sizes:
+                sizes[key] = 1  # while it is not known
+                sizes[key] = size(bodies[key])
+            total += sizes.get(key, 1)
+            for a in node.attribute:
+                for graph in [a.g] if a.type == onnx.AttributeProto.GRAPH else a.graphs:
+                    total += size(graph.node)
+        return total
+
+    return size(model.graph.node)
 
 
 def _texts(model: ModelProto) -> list[object]:

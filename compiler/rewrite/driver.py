@@ -212,6 +212,8 @@ class _Run:
     def try_rule(self, entry: Entry, op: Op, stats: RuleStats) -> bool:
         try:
             found = entry.matcher.match(op, self.target)
+        except MemoryError:  # the model is to blame, not the rule
+            raise
         except Exception as e:
             raise _failed(entry, op, "a condition", e) from e
         if found is None:
@@ -231,6 +233,9 @@ class _Run:
         except InferenceError as e:  # the rule is not made for a graph like this one
             builder.undo()
             return turned_down(stats, str(e))
+        except MemoryError:
+            builder.undo()
+            raise
         except Exception as e:
             builder.undo()
             raise _failed(entry, op, "the result", e) from e
