@@ -1,4 +1,4 @@
-"""``planish run`` and ``show``: what a package computes, the IR at any stage."""
+"""``planish show``: the IR of a model at any stage, or of a package."""
 
 from __future__ import annotations
 

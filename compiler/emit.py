@@ -104,11 +104,9 @@ def know_the_model(module: Module, report: Report) -> None:
     """Notes what the model's own arithmetic means for the proof; see :mod:`compiler.noise`."""
     from compiler import noise
 
-    if report.target.precision == "fp32":
-        report.rounds_activations = noise.rounds_activations(module)
-        if noise.computes_in_half(module):
-            report.limit = noise.FLOAT_MODEL
-            report.note(f"the model itself computes in half precision: the proof's limit is {report.limit:.0e}")
+    if report.target.precision == "fp32" and noise.computes_in_half(module):
+        report.limit = noise.HIGHEST
+        report.note(f"the model itself computes in half precision: the proof's limit is {report.limit:.0e}")
 
 
 def to_prove(
@@ -169,27 +167,36 @@ def _measure_own_noise(
     with report.stage("reference") as stage:
         stage.quiet = True
         moved = noise.own_noise(reference, tries, expected)
-    limit = min(2 * moved, noise.ROUNDING_MODEL if report.rounds_activations else noise.FLOAT_MODEL)
+    limit = min(2 * moved, noise.HIGHEST)
     if limit > report.verify.limit:
         report.limit = limit
         report.note(f"the limit is {limit:.1e}: onnxruntime's own answers differ by {moved:.1e}, see docs/proof.md")
 
 
-def write(module: Module, draft: Path, library: Library, report: Report, metadata: Metadata | None = None) -> None:
-    """Stage write; ``metadata`` is what the package says besides where it comes from."""
+def origin(module: Module, library: Library, report: Report) -> dict[str, str]:
+    """Where a package comes from, as it says itself: compiler, model, rules."""
     from importlib.metadata import version
 
-    from codegen import mil
-
-    origin = {
+    return {
         "planish.version": version("planish"),
         "planish.source": Path(report.model).name,
         "planish.source.sha256": module.attributes["sha256"],
         "planish.rules.sha256": library.hash,
     }
+
+
+def write(module: Module, draft: Path, library: Library, report: Report, metadata: Metadata | None = None) -> None:
+    """Stage write; ``metadata`` is what the package says besides where it comes from."""
+    from codegen import mil
+
     with report.stage("write") as stage:
         said = metadata or mil.Metadata()
-        mil.write(module, draft, os=report.target.os, metadata=replace(said, user={**said.user, **origin}))
+        mil.write(
+            module,
+            draft,
+            os=report.target.os,
+            metadata=replace(said, user={**said.user, **origin(module, library, report)}),
+        )
         frontend.let_go()
         report.bytes["package"] = size_on_disk(draft)
         stage.what, stage.result = draft.name, megabytes(report.bytes["package"])

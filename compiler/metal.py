@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compiler.emit import origin
 from compiler.errors import UnsupportedError, VerificationError
-from compiler.ir import Module, Value
+from compiler.ir import Module, Op, Value
 from compiler.options import Options
 from compiler.proof import Reference, compare, judge
 from compiler.report import Report, error_text, fires, megabytes, size_on_disk
@@ -86,7 +87,7 @@ def emit_and_prove(
         UnsupportedError: nothing here can compile the kernels to run them.
     """
     half = options.target.precision == "fp16"
-    program = _write(lowered, half, frozenset(), draft, library, report)
+    program = _write(lowered, frozenset(), draft, library, options, report)
     if reference is None:  # --verify off
         return lowered
     with report.stage("reference") as stage:
@@ -97,7 +98,7 @@ def emit_and_prove(
         lost = _lost_in_half(lowered, tries[0])
         if lost:
             report.note(f"{len(lost)} values stay in float, which halves do not hold: first '{next(iter(lost)).name}'")
-            program = _write(lowered, half, frozenset(lost), draft, library, report)
+            program = _write(lowered, frozenset(lost), draft, library, options, report)
             _prove(draft, lowered, tries, expected, options, report)
     if not report.verify.passed:
         raise _failure(program, reference, tries, report)
@@ -105,23 +106,17 @@ def emit_and_prove(
 
 
 def _write(
-    lowered: Module, half: bool, full: frozenset[Value], draft: Path, library: Library, report: Report
+    lowered: Module, full: frozenset[Value], draft: Path, library: Library, options: Options, report: Report
 ) -> Program:
-    from importlib.metadata import version
-
     from codegen.metal import emit, package
 
     with report.stage("write") as stage:
-        program = emit.emit(lowered, half, full)
-        program.metadata = {
-            "planish.version": version("planish"),
-            "planish.source": Path(report.model).name,
-            "planish.source.sha256": lowered.attributes["sha256"],
-            "planish.rules.sha256": library.hash,
-        }
+        program = emit.emit(lowered, options.target.precision == "fp16", full)
+        said = options.metadata.attributes() if options.metadata is not None else {}
+        program.metadata = {**said, **origin(lowered, library, report)}
         package.write(program, draft)
         report.bytes["package"] = size_on_disk(draft)
-        _describe(program, report)
+        _describe(program, lowered, report)
         stage.what = (
             f"{draft.name}   {len(program.dispatches)} dispatches, {program.source.count('kernel void ')} kernels"
         )
@@ -129,7 +124,7 @@ def _write(
     return program
 
 
-def _describe(program: Program, report: Report) -> None:
+def _describe(program: Program, lowered: Module, report: Report) -> None:
     report.ops = {}
     for d in program.dispatches:
         report.ops[d.kind] = report.ops.get(d.kind, 0) + 1
@@ -138,12 +133,24 @@ def _describe(program: Program, report: Report) -> None:
         "unit": "metal",
         "dispatches": len(program.dispatches),
         "kernels": program.source.count("kernel void "),
+        "anchors": sum(d.kind != "map" for d in program.dispatches),
+        "layout_copies": sum(_only_moves(op) for op in lowered.main.block.ops),
         "barriers": sum(d.wait for d in program.dispatches[1:]),
         "heap": program.heap,
         "heap_bound": program.bound,
         "macs": sum(d.macs for d in program.dispatches),
         "bytes_moved": sum(d.bytes for d in program.dispatches),
     }
+
+
+def _only_moves(op: Op) -> bool:
+    """Whether a kernel computes nothing: what it stores is a tensor in another order, or a copy."""
+    from compiler.dialects.metal import MOVEMENT
+
+    if op.name != "metal.kernel":
+        return False
+    inner = [o for o in op.regions[0].ops if not o.defn.terminator and o.defn.constant is None]
+    return all(o.name in MOVEMENT or o.name == "metal.copy" for o in inner)
 
 
 def sentence(facts: Mapping[str, Any]) -> str:

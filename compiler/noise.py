@@ -15,19 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compiler.ir import F16, Module, TensorType
-from compiler.proof import LIMITS, Reference, compare
+from compiler.proof import Reference, compare
 
 if TYPE_CHECKING:
     import onnx
 
 Array = np.ndarray[Any, Any]
 
-#: The limit for a package in f32 of a model that computes in half, whose outputs are rounded by up to 2^-11 = 4.9e-4
-#: in the last operator alone; and the highest one for a model of floats, however much it moves by itself.
-FLOAT_MODEL = 1e-3
-
-#: The highest limit for a model that rounds activations to integers: that of a package in half precision.
-ROUNDING_MODEL = LIMITS["fp16"]
+#: The highest limit of a proof at fp32, however much a model moves by itself; and the one for a model that computes in
+#: half, whose outputs are rounded by up to 2^-11 = 4.9e-4 in the last operator alone.
+HIGHEST = 1e-3
 
 #: How far inputs move, relative to themselves: a few units in the last place of f32, as sums of some hundred products
 #: in another order do.
@@ -46,13 +43,6 @@ def computes_in_half(module: Module) -> bool:
                 if isinstance(result.type, TensorType) and result.type.dtype is F16:
                     return True
     return False
-
-
-def rounds_activations(module: Module) -> bool:
-    """Whether a module of onnx operators, its constants folded, rounds what it computes to integers of a few bits."""
-    return any("Quantize" in op.name and not op.name.endswith("DequantizeLinear") for op in module.walk()) or any(
-        "QLinear" in op.name for op in module.walk()
-    )
 
 
 def own_noise(

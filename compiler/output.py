@@ -18,6 +18,9 @@ from types import TracebackType
 
 from compiler.errors import UserError
 
+#: What tells a package of ours from a folder of the user's: a file that every package has, of Core ML or of kernels.
+_MARKS = ("Manifest.json", "plan.json")
+
 #: The folders of drafts that may exist.
 _drafts: set[Path] = set()
 #: The packages that this process has put in place.
@@ -50,7 +53,7 @@ class Output:
         Raises:
             UserError: nothing can be written there, or something stands there that is no package.
         """
-        if self.path.exists() and not (self.path / "Manifest.json").is_file():
+        if self.path.exists() and not any((self.path / name).is_file() for name in _MARKS):
             kind = "folder" if self.path.is_dir() else "file"
             raise UserError(f"{self.path} is a {kind}, not a package, and is left alone", "-o NAME.mlpackage")
         try:

@@ -50,7 +50,6 @@ class Report:
     Attributes:
         accuracy: the precision whose limits the proof applies: the target's.
         limit: the greatest relative error that the proof lets pass, where it is not the precision's.
-        rounds_activations: whether the model itself rounds what it computes to integers of a few bits.
         seconds: wall-clock time by stage, in order.
         nodes: operators of the model as it came.
         ops: operators of the package by type, constants left out.
@@ -78,7 +77,6 @@ class Report:
     notes: list[str] = field(default_factory=list)
     bytes: dict[str, int] = field(default_factory=dict)
     limit: float | None = None
-    rounds_activations: bool = False
     compression: dict[str, Any] = field(default_factory=dict)
     original: list[list[Any]] | None = None
 

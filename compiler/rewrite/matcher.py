@@ -150,6 +150,8 @@ class MatcherCompiler(TypeTests):
             self.matched[statement] = var
             targets = self.variant.statements[statement].targets
             results = len(targets)
+            if results > 1 and not targets[0].variadic:
+                self.check(f"len({var}.results) >= {results}", p.pos, f"at least {results} results")
             for i, t in enumerate(targets):
                 if t.id == "_":
                     continue

@@ -319,6 +319,12 @@ class TestResults:
         assert fires(rule, module) == 1
         assert names(module) == ["Neg", "Split"]
 
+    def test_more_results_than_the_operator_has(self) -> None:
+        rule = """rule r { match { (a, b, c) = Split(x, k: const) {axis = 0} }
+                 rewrite { (a, b, c) = Split(Neg(x), k) {axis = 0} } where { op_name(x) == "" } }"""
+        g = Graph(x="3xf32")
+        assert fires(rule, g.out(*g("Split", g.x, [1, 2], axis=0, results=2))) == 0
+
     def test_results_that_are_not_named_must_be_unused(self) -> None:
         rule = "rule r { match { v = TopK(x, k) } rewrite { v = Relu(x) } }"
         for used, fired in ((False, 1), (True, 0)):

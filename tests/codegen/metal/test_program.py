@@ -62,6 +62,19 @@ def test_a_missing_file_is_named(made, broken):
         package.read(made.path)
 
 
+def test_a_package_of_kernels_is_replaced_and_says_where_it_comes_from(made):
+    wishes = compiler.Wishes(author="somebody")
+    again = compiler.compile(onnx.parser.parse_model(TEXT), target="metal", output=made.path, wishes=wishes)
+    said = package.read(again.path).metadata
+    assert said["author"] == "somebody"
+    assert {"planish.version", "planish.source", "planish.source.sha256", "planish.rules.sha256"} <= set(said)
+
+
+def test_what_only_moves_is_counted(made):
+    facts = made.report.placement
+    assert (facts["dispatches"], facts["anchors"], facts["layout_copies"]) == (4, 1, 1)  # the slice behind the softmax
+
+
 def test_wrong_inputs_are_named(made):
     session = executor.Session(package.read(made.path))
     with pytest.raises(UserError, match="no array for input 'x'"):
