@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
+from playwright.sync_api import sync_playwright
 
 CHROMIUM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
 
@@ -18,7 +17,7 @@ CHROMIUM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if
 def opened(page: Path) -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("no Chromium to open the page in: apt-get install chromium")
-    with playwright.sync_playwright() as p:
+    with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         tab = browser.new_page(viewport={"width": 1200, "height": 900})
         tab.problems = []

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import coremltools as ct
 import numpy as np
 import pytest
 
@@ -14,7 +15,6 @@ from compiler import ir
 from passes import compress
 from passes.compress import Linear, Palette, Scheme, Sparse
 
-ct: Any = pytest.importorskip("coremltools")
 # It divides by the scale 0 of a channel of zeros.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 PRECISIONS = {"fp16": np.float16, "fp32": np.float32}
@@ -166,7 +166,6 @@ def test_evenly_spaced_palettes(package, os, scheme, settings):
 def test_kmeans_palettes(package, bits):
     """From 10 000 halves on coremltools clusters exactly, as we always do; below, it uses scikit-learn, if that is
     there, and gets no smaller an error."""
-    pytest.importorskip("sklearn")
     import coremltools.optimize.coreml as cto
 
     path = package("ios17", "fp16")

@@ -113,7 +113,6 @@ def test_ranges():
 
 
 def test_choices_are_the_best_there_are():
-    pytest.importorskip("scipy")
     rng = np.random.default_rng(2)
     options = [
         [Choice(int(b), float(e)) for b, e in zip(rng.integers(1, 40, 4), rng.random(4), strict=True)] for _ in range(5)
