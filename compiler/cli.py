@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from compiler import cli_rules
+from compiler import cli_rules, cli_store
 from compiler.cli_bundle import bundle_command
 from compiler.cli_compile import compile_command
 from compiler.cli_console import main
@@ -29,6 +29,7 @@ planish_app.command("export", no_args_is_help=True)(export_command)
 planish_app.command("show", no_args_is_help=True)(show_command)
 planish_app.command("targets")(targets_command)
 planish_app.add_typer(cli_rules.app, name="rules")
+planish_app.add_typer(cli_store.app, name="store")
 
 
 def compile_main() -> None:
