@@ -172,6 +172,8 @@ class Index:
         a, b = self.bounds
         if low <= a and b <= high:
             return self
+        if max(low, min(a, high)) == min(high, max(b, low)):
+            return of(max(low, min(a, high)))
         if a >= low:
             text = f"min({self.text}, {high})"
         elif b <= high:
