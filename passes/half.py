@@ -20,6 +20,12 @@ from compiler.ir import F16, F32, NOWHERE, Block, BlockArgument, DType, Module, 
 #: 4.9e-4 each; what loses more lies in the subnormal range or has left it.
 CONSTANT_LOSS = 2e-3
 
+#: The epsilon of these guards a variance that they compute of their own input. Where it would vanish it becomes the
+#: smallest half, as coremltools has it (add_fp16_cast): it decides only where a variance is of that size, and there
+#: the values are lost to half precision anyhow. An operator that a proof finds hurt by that goes to f32 like any other.
+NORMS = frozenset({"mil.layer_norm", "mil.instance_norm"})
+SMALLEST = float(np.finfo(np.float16).smallest_subnormal)
+
 _LARGEST = float(np.finfo(np.float16).max)
 _CHUNK = 1 << 20
 
@@ -200,7 +206,7 @@ class _Conversion:
                 continue
             if abs(value) > _LARGEST:
                 return f"{name} {value:.3g} overflows in half precision"
-            if np.float16(value) == 0:
+            if np.float16(value) == 0 and not (name == "epsilon" and op.name in NORMS):
                 return f"{name} {value:.3g} vanishes in half precision"
         return None
 
@@ -270,3 +276,6 @@ def _halve_attributes(op: Op) -> None:
     for name, value in op.attributes.items():
         if isinstance(value, np.ndarray) and value.dtype == np.float32:
             op.attributes[name] = value.astype(np.float16)
+    epsilon = op.attributes.get("epsilon")
+    if op.name in NORMS and isinstance(epsilon, float) and 0.0 < epsilon < SMALLEST:
+        op.attributes["epsilon"] = SMALLEST
