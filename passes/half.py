@@ -21,8 +21,8 @@ from compiler.ir import F16, F32, NOWHERE, Block, BlockArgument, DType, Module, 
 CONSTANT_LOSS = 2e-3
 
 #: The epsilon of these guards a variance that they compute of their own input. Where it would vanish it becomes the
-#: smallest half, as coremltools has it (add_fp16_cast): it decides only where a variance is of that size, and there
-#: the values are lost to half precision anyhow. An operator that a proof finds hurt by that goes to f32 like any other.
+#: smallest half, as coremltools has it (add_fp16_cast). That decides where a variance is of that size; whether one is,
+#: is looked at on the proof's inputs (compiler/precision_norms.py).
 NORMS = frozenset({"mil.layer_norm", "mil.instance_norm"})
 SMALLEST = float(np.finfo(np.float16).smallest_subnormal)
 
@@ -198,7 +198,7 @@ class _Conversion:
             if reason is not None:
                 return reason
         for name, spec in op.defn.attributes.items():
-            if spec.kind != "float":
+            if spec.kind != "float" or (name == "epsilon" and epsilon_vanishes(op)):
                 continue
             # A default that vanishes (log's epsilon of 1e-45) was nobody's choice and vanishes in Core ML as well.
             value = op.attributes.get(name)
@@ -206,7 +206,7 @@ class _Conversion:
                 continue
             if abs(value) > _LARGEST:
                 return f"{name} {value:.3g} overflows in half precision"
-            if np.float16(value) == 0 and not (name == "epsilon" and op.name in NORMS):
+            if np.float16(value) == 0:
                 return f"{name} {value:.3g} vanishes in half precision"
         return None
 
@@ -276,6 +276,11 @@ def _halve_attributes(op: Op) -> None:
     for name, value in op.attributes.items():
         if isinstance(value, np.ndarray) and value.dtype == np.float32:
             op.attributes[name] = value.astype(np.float16)
-    epsilon = op.attributes.get("epsilon")
-    if op.name in NORMS and isinstance(epsilon, float) and 0.0 < epsilon < SMALLEST:
+    if epsilon_vanishes(op):
         op.attributes["epsilon"] = SMALLEST
+
+
+def epsilon_vanishes(op: Op) -> bool:
+    """Whether ``op`` is a norm whose epsilon is smaller than the smallest half."""
+    epsilon = op.attributes.get("epsilon")
+    return op.name in NORMS and isinstance(epsilon, float) and 0.0 < epsilon < SMALLEST
