@@ -5,7 +5,9 @@ from __future__ import annotations
 import typer
 
 from compiler import cli_rules, cli_store
+from compiler.cli_bench import bench_command
 from compiler.cli_bundle import bundle_command
+from compiler.cli_compare import compare_command
 from compiler.cli_compile import compile_command
 from compiler.cli_console import main
 from compiler.cli_export import export_command
@@ -27,6 +29,8 @@ planish_app.command("bundle", no_args_is_help=True)(bundle_command)
 planish_app.command("run", no_args_is_help=True)(run_command)
 planish_app.command("export", no_args_is_help=True)(export_command)
 planish_app.command("show", no_args_is_help=True)(show_command)
+planish_app.command("compare", no_args_is_help=True)(compare_command)
+planish_app.command("bench", no_args_is_help=True)(bench_command)
 planish_app.command("targets")(targets_command)
 planish_app.add_typer(cli_rules.app, name="rules")
 planish_app.add_typer(cli_store.app, name="store")
