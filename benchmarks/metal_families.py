@@ -165,6 +165,17 @@ def resize(h: int, w: int, oh: int, ow: int, mode: str, how: str) -> Made:
     )
 
 
+def grid_sample(c: int, h: int, w: int, o: int, mode: str, padding: str, align: int) -> Made:
+    """Sampling at places some of which lie outside."""
+    grid = np.random.default_rng(3).uniform(-1.4, 1.4, (2, o, o + 1, 2)).astype(np.float32)
+    return (
+        f"""g (float[2,{c},{h},{w}] x, float[2,{o},{o + 1},2] grid) => (float[2,{c},{o},{o + 1}] y) {{
+          y = GridSample <mode = "{mode}", padding_mode = "{padding}", align_corners = {align}> (x, grid) }}""",
+        {},
+        {"x": weights((2, c, h, w), 4), "grid": grid},
+    )
+
+
 def movement(a: int, b: int, c: int) -> Made:
     """Transposes, reshapes, slices, pads, concatenations, gathers."""
     return (
@@ -208,7 +219,13 @@ FAMILIES: dict[str, tuple[Callable[..., Made], list[tuple[Any, ...]]]] = {
     "reduction": (reductions, [(2, 5, 7), (3, 65, 33), (1, 7, 300)]),
     "pooling": (pooling, [(2, 7, 9), (5, 16, 17), (1, 33, 12)]),
     "resize": (resize, [(4, 5, 9, 7, "linear", "half_pixel"), (9, 7, 18, 14, "nearest", "asymmetric"),
-                        (6, 9, 13, 20, "linear", "align_corners"), (12, 11, 5, 6, "linear", "pytorch_half_pixel")]),
+                        (6, 9, 13, 20, "linear", "align_corners"), (12, 11, 5, 6, "linear", "pytorch_half_pixel"),
+                        (7, 9, 13, 20, "cubic", "half_pixel"),
+                        (16, 12, 5, 7, "cubic", "align_corners")]),
+    "grid_sample": (grid_sample, [(3, 5, 7, 4, "linear", "zeros", 0), (2, 9, 6, 5, "linear", "border", 1),
+                                  (2, 6, 9, 7, "linear", "reflection", 0), (3, 8, 7, 9, "nearest", "zeros", 1),
+                                  (1, 7, 8, 6, "nearest", "border", 0), (2, 5, 9, 8, "cubic", "zeros", 0),
+                                  (2, 9, 5, 7, "cubic", "reflection", 1), (2, 6, 6, 9, "cubic", "border", 0)]),
     "movement": (movement, [(2, 6, 5), (3, 9, 33), (1, 65, 7)]),
     "recurrence": (recurrence, [(3, 2, 3, 5), (5, 1, 9, 33), (4, 3, 8, 16)]),
 }  # fmt: skip

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codegen.metal import kernels
+from codegen.metal import helpers, kernels
 from codegen.metal.body import Access, Body, static
 from codegen.metal.launch import Array, Launch, Packing
 from codegen.metal.program import STORED, Binding, Buffer, Dispatch, Program, row_major, store_type
@@ -23,16 +23,6 @@ HEADER = """#include <metal_stdlib>
 using namespace metal;
 
 // Written by planish. A thread computes in float, whatever the buffers hold.
-"""
-
-#: Metal has no erf. Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26: off by less than 1.5e-7.
-ERF = """
-inline float erf_of(float x) {
-    const float t = 1.0f / (1.0f + 0.3275911f * abs(x));
-    const float q = ((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t;
-    const float p = ((q - 0.284496736f) * t + 0.254829592f) * t;
-    return copysign(1.0f - p * exp(-x * x), x);
-}
 """
 
 
@@ -83,7 +73,7 @@ class _Emitter:
         _waits(program)
         _pack(program)
         body = "".join(self.written)
-        program.source = HEADER + (ERF if "erf_of(" in body else "") + body
+        program.source = HEADER + helpers.used_by(body) + body
         return program
 
     def _output_order(self) -> list[int]:

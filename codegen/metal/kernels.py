@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from codegen.metal import index, kernels_product, kernels_recurrent, kernels_rows, kernels_window
+from codegen.metal import index, kernels_product, kernels_recurrent, kernels_rows, kernels_sample, kernels_window
 from codegen.metal.body import Access, Body, static
 from codegen.metal.launch import Launch, Packing, Packings, Template, independent
 from compiler import ir
@@ -82,7 +82,8 @@ TEMPLATES: dict[str, Template] = {
     "metal.conv": kernels_window.conv,
     "metal.conv_transpose": kernels_window.conv_transpose,
     "metal.pool": kernels_window.pool,
-    "metal.resize": kernels_window.resize,
+    "metal.resize": kernels_sample.resize,
+    "metal.grid_sample": kernels_sample.grid_sample,
     "metal.matmul": kernels_product.matmul,
     "metal.attention": kernels_product.attention,
     "metal.reduce": kernels_rows.reduce,

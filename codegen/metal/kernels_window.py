@@ -1,4 +1,4 @@
-"""Kernels that look through a window: convolution, its transpose, pooling, resizing."""
+"""Kernels that look through a window: convolution, its transpose, pooling."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from codegen.metal import index
-from codegen.metal.body import Access, Body, literal, static
+from codegen.metal.body import Access, Body, static
 from codegen.metal.index import Index
 from codegen.metal.launch import Launch, Packing, Packings, independent, operands
 from compiler import ir
-from compiler.errors import UnsupportedError
 
 #: Columns that a thread of a convolution computes side by side, if there are enough threads left with that.
 COLUMNS = 4
@@ -194,52 +193,3 @@ def pool(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access
         body.close()
     body.finish(op.result, at, "acc / float(count)" if mean else "acc", roots[0], outs[0])
     return independent(math.prod(static(op.result)))
-
-
-def resize(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access]) -> Launch:
-    """Nearest or linear interpolation along the dimensions whose size changes."""
-    (x,) = operands(op)
-    a = op.attributes
-    at = list(index.unravel(index.variable("i", math.prod(static(op.result))), static(op.result)))
-    if a["mode"] not in ("nearest", "linear"):
-        raise UnsupportedError(f"there is no Metal kernel for a resize by '{a['mode']}'", "--target cpu")
-    corners: list[tuple[str, list[Index]]] = [("", [])]
-    for d, (n, m) in enumerate(zip(static(x), static(op.result), strict=True)):
-        if n == m:
-            corners = [(w, [*i, at[d]]) for w, i in corners]
-            continue
-        body.line(f"const float s{d} = {_source(a['coordinates'], at[d], a['scales'][d], n, m)};")
-        if a["mode"] == "nearest":
-            rounded = {
-                "floor": f"floor(s{d})",
-                "ceil": f"ceil(s{d})",
-                "round_prefer_floor": f"ceil(s{d} - 0.5f)",
-                "round_prefer_ceil": f"floor(s{d} + 0.5f)",
-            }[a["rounding"]]
-            body.line(f"const int n{d} = clamp(int({rounded}), 0, {n - 1});")
-            corners = [(w, [*i, index.ranged(f"n{d}", 0, n - 1)]) for w, i in corners]
-            continue
-        body.line(f"const float c{d} = clamp(s{d}, 0.0f, {literal(float(n - 1))});")
-        body.line(f"const int l{d} = int(floor(c{d})), h{d} = min(l{d} + 1, {n - 1});")
-        body.line(f"const float t{d} = c{d} - float(l{d});")
-        low, high = index.ranged(f"l{d}", 0, n - 1), index.ranged(f"h{d}", 0, n - 1)
-        corners = [
-            (f"{w}{factor} * ", [*i, at_])
-            for w, i in corners
-            for factor, at_ in ((f"(1.0f - t{d})", low), (f"t{d}", high))
-        ]
-    body.line(f"const float value = {' + '.join(w + body.element(x, i) for w, i in corners)};")
-    body.finish(op.result, at, "value", roots[0], outs[0])
-    return independent(math.prod(static(op.result)))
-
-
-def _source(how: str, i: Index, scale: float, size: int, result: int) -> str:
-    """Where in the input a coordinate of the result lies (ONNX's operator documentation)."""
-    x = f"float({i.text})"
-    if how == "asymmetric":
-        return f"{x} / {literal(scale)}"
-    if how == "align_corners":
-        return f"{x} * {literal((size - 1) / (result - 1))}" if result > 1 else "0.0f"
-    if how == "half_pixel" or (how == "pytorch_half_pixel" and result > 1):
-        return f"({x} + 0.5f) / {literal(scale)} - 0.5f"
-    raise UnsupportedError(f"there is no Metal kernel for a resize with '{how}' coordinates", "--target cpu")
