@@ -176,6 +176,44 @@ def grid_sample(c: int, h: int, w: int, o: int, mode: str, padding: str, align: 
     )
 
 
+def selection(b: int, n: int, k: int) -> Made:
+    """The best of a row, and the worst of a column."""
+    return (
+        f"""g (float[{b},{n},{k}] x) => (float[{b},{n},3] y, int64[{b},{n},3] i, float[{b},2,{k}] u,
+            int64[{b},2,{k}] j) {{
+          three = Constant <value_ints = [3]> () two = Constant <value_ints = [2]> ()
+          y, i = TopK (x, three) u, j = TopK <axis = 1, largest = 0> (x, two) }}""",
+        {},
+    )
+
+
+def scatter(a: int, b: int, c: int, reduction: str) -> Made:
+    """Updates of single elements and of slices, some of them twice at one place."""
+    rng = np.random.default_rng(1)
+    return (
+        f"""g (float[{a},{b},{c}] x, float[2,{b},3] u, float[4,{c}] v) => (float[{a},{b},{c}] y,
+            float[{a},{b},{c}] z) {{
+          y = ScatterElements <axis = 2, reduction = "{reduction}"> (x, i, u)
+          z = ScatterND <reduction = "{reduction}"> (x, j, v) }}""",
+        {"i": rng.integers(-c, c, (2, b, 3)), "j": rng.integers(0, [a, b], (4, 2))},
+    )
+
+
+def suppression(n: int, classes: int, limit: int, center: int) -> Made:
+    """Boxes that do not overlap too much."""
+    rng = np.random.default_rng(2)
+    low, size = rng.uniform(0, 1, (1, n, 2)), rng.uniform(0.1, 0.4, (1, n, 2))
+    boxes = np.concatenate([low, size if center else low + size], -1).astype(np.float32)
+    return (
+        f"""g (float[1,n,4] boxes, float[1,{classes},n] scores) => (int64[m,3] y) {{
+          y = NonMaxSuppression <center_point_box = {center}> (boxes, scores, limit, iou, least) }}""".replace(
+            ",n", f",{n}"
+        ),
+        {"limit": np.array([limit]), "iou": np.array([0.4], np.float32), "least": np.array([0.2], np.float32)},
+        {"boxes": boxes, "scores": rng.uniform(0, 1, (1, classes, n)).astype(np.float32)},
+    )
+
+
 def movement(a: int, b: int, c: int) -> Made:
     """Transposes, reshapes, slices, pads, concatenations, gathers."""
     return (
@@ -226,6 +264,9 @@ FAMILIES: dict[str, tuple[Callable[..., Made], list[tuple[Any, ...]]]] = {
                                   (2, 6, 9, 7, "linear", "reflection", 0), (3, 8, 7, 9, "nearest", "zeros", 1),
                                   (1, 7, 8, 6, "nearest", "border", 0), (2, 5, 9, 8, "cubic", "zeros", 0),
                                   (2, 9, 5, 7, "cubic", "reflection", 1), (2, 6, 6, 9, "cubic", "border", 0)]),
+    "top_k": (selection, [(2, 5, 7), (1, 33, 65), (3, 4, 100)]),
+    "scatter": (scatter, [(2, 3, 5, "none"), (3, 5, 7, "add"), (2, 9, 33, "max"), (4, 3, 9, "mul")]),
+    "suppression": (suppression, [(9, 2, 3, 0), (300, 1, 50, 1), (77, 3, 100, 0)]),
     "movement": (movement, [(2, 6, 5), (3, 9, 33), (1, 65, 7)]),
     "recurrence": (recurrence, [(3, 2, 3, 5), (5, 1, 9, 33), (4, 3, 8, 16)]),
 }  # fmt: skip

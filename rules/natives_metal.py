@@ -425,5 +425,18 @@ def _resized(
 
 
 def nms(b: RuleBuilder, m: Bindings) -> Value:
-    """onnx.NonMaxSuppression gives as many boxes as it finds, which no fixed buffer holds."""
-    raise Decline("the number of boxes is not known at compile time")
+    """onnx.NonMaxSuppression where what it finds is an output: a buffer for the most there can be, and its rows."""
+    if any(not u.defn.terminator for u in m.y.users):
+        raise Decline("the number of boxes is not known at compile time, and something is computed from them")
+    limit = 0 if m.limit is None else int(constant_of(m.limit, "the limit").reshape(-1)[0])
+    if limit < 1:
+        raise Decline("no box may be chosen")
+    attributes = {
+        "limit": min(limit, 2**31 - 1),
+        "iou": 0.0 if m.iou is None else float(constant_of(m.iou, "the overlap").reshape(-1)[0]),
+        "score": -math.inf if m.score is None else float(constant_of(m.score, "the least score").reshape(-1)[0]),
+        "center": bool(m.c),
+    }
+    found = b.op("metal.nms", [m.b, m.s], attributes, results=2)
+    out: Value = b.op("metal.trim", list(found))
+    return out

@@ -53,6 +53,15 @@ class _Emitter:
             self._own(v, v.name, "input")
         outputs = dict(zip(self.main.outputs, self.main.output_names, strict=True))
         self._join_parts()
+        trims = [op for op in self.main.block.ops if op.name == "metal.trim"]
+        for op in trims:
+            rows, count = op.operands
+            assert rows is not None
+            assert count is not None
+            self._own(rows, outputs[op.result], "output")
+            self._own(count, f"{outputs[op.result]}.rows", "count")
+            self.places[op.result] = self.places[rows]
+            program.buffers[self.places[rows].buffer].rows = self.places[count].buffer
         for op in self.main.block.ops:
             if op.name != "metal.kernel":
                 continue
@@ -65,7 +74,7 @@ class _Emitter:
         for op in self.main.block.ops:
             if op.name == "metal.kernel":
                 self._dispatch(op)
-            elif op.defn.constant is None and not op.defn.terminator and op.name != "metal.join":
+            elif op.defn.constant is None and not op.defn.terminator and op.name not in ("metal.join", "metal.trim"):
                 raise UnsupportedError(f"{op.name} has no place in a Metal program", "--target cpu")
         order = {b: i for i, b in enumerate(self._output_order())}
         assert len(order) == len(self.main.outputs)

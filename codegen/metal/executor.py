@@ -56,7 +56,8 @@ class Session:
                 or it does not end.
         """
         program = self.program
-        outputs = [program.buffers[i] for i in program.of_kind("output")]
+        told = [*program.of_kind("output"), *program.of_kind("count")]
+        outputs = [program.buffers[i] for i in told]
         given = self.given(inputs)
 
         def work(announce: Any) -> list[Array]:
@@ -66,10 +67,7 @@ class Session:
                 self._dispatch(program.dispatches[step], [memory(b.buffer, step) for b in
                                                           program.dispatches[step].bindings], order)  # fmt: skip
             end = len(program.dispatches)
-            return [
-                memory(i, end).view(STORED[b.store]).reshape(b.shape)
-                for i, b in zip(program.of_kind("output"), outputs, strict=True)
-            ]
+            return [memory(i, end).view(STORED[b.store]).reshape(b.shape) for i, b in zip(told, outputs, strict=True)]
 
         try:
             found = apart.run(work, [(b.shape, STORED[b.store]) for b in outputs], seconds)
@@ -77,8 +75,13 @@ class Session:
             raise DispatchError(f"{program.dispatches[e.step].kernel}: {e}") from None
         except apart.FailedError as e:
             raise DispatchError(str(e)) from None
+        by_buffer = dict(zip(told, found, strict=True))
         return {
-            b.name: array.astype(dtype(b.declared).numpy, copy=False) for b, array in zip(outputs, found, strict=True)
+            b.name: by_buffer[i][: None if b.rows < 0 else int(by_buffer[b.rows][0])].astype(
+                dtype(b.declared).numpy, copy=False
+            )
+            for i, b in zip(told, outputs, strict=True)
+            if b.kind == "output"
         }
 
     def trace(self, inputs: Mapping[str, Array]) -> list[Array]:
@@ -122,7 +125,7 @@ class Session:
         buffers = self.program.buffers
 
         def memory(buffer: int, step: int) -> Array:
-            for i in [i for i in alive if buffers[i].last < step and buffers[i].kind != "output"]:
+            for i in [i for i in alive if buffers[i].last < step and buffers[i].kind not in ("output", "count")]:
                 del alive[i]
             if buffer not in alive:
                 alive[buffer] = _alone(buffers[buffer].size, given.get(buffer), at_end=True)

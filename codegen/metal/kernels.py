@@ -5,7 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from codegen.metal import index, kernels_product, kernels_recurrent, kernels_rows, kernels_sample, kernels_window
+from codegen.metal import (
+    index,
+    kernels_product,
+    kernels_recurrent,
+    kernels_rows,
+    kernels_sample,
+    kernels_select,
+    kernels_window,
+)
 from codegen.metal.body import Access, Body, static
 from codegen.metal.launch import Launch, Packing, Packings, Template, independent
 from compiler import ir
@@ -91,6 +99,10 @@ TEMPLATES: dict[str, Template] = {
     "metal.softmax": kernels_rows.softmax,
     "metal.normalize": kernels_rows.normalize,
     "metal.scan": kernels_rows.scan,
+    "metal.top_k": kernels_select.top_k,
+    "metal.scatter_elements": kernels_select.scatter_elements,
+    "metal.scatter_nd": kernels_select.scatter_nd,
+    "metal.nms": kernels_select.nms,
     "metal.lstm": kernels_recurrent.lstm,
     "metal.gru": kernels_recurrent.gru,
     "metal.rnn": kernels_recurrent.rnn,

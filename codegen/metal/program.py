@@ -15,7 +15,7 @@ import numpy as np
 from compiler import ir
 
 Array = np.ndarray[Any, Any]
-Kind = Literal["input", "output", "constant", "scratch"]
+Kind = Literal["input", "output", "constant", "scratch", "count"]
 
 #: Elements in buffers: the MSL type, and NumPy's.
 STORED = {"float": np.float32, "half": np.float16, "int": np.int32, "bool": np.bool_}
@@ -27,11 +27,13 @@ class Buffer:
 
     Attributes:
         name: of the function's input or output, or a hint.
-        kind: who fills it: the caller, a kernel for the caller, the weights file, or a kernel for another.
+        kind: who fills it: the caller, a kernel for the caller, the weights file, a kernel for another, or a kernel
+            that says how many rows of an output hold something.
         store: the MSL type of its elements.
         declared: the element type of the input or output as the model has it, for the caller to convert.
         offset: in bytes: of constants in the weights file, of scratch buffers in the heap.
         first, last: of a scratch buffer: the dispatches that write it first and read it last.
+        rows: the buffer whose one element says how many rows hold something; -1 where all do.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Buffer:
     offset: int = 0
     first: int = 0
     last: int = 0
+    rows: int = -1
 
     @property
     def size(self) -> int:
