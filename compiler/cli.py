@@ -13,6 +13,7 @@ from compiler.cli_console import main
 from compiler.cli_export import export_command
 from compiler.cli_inspect import show_command
 from compiler.cli_run import run_command
+from compiler.cli_serve import serve_command
 from compiler.cli_targets import targets_command
 
 
@@ -27,6 +28,7 @@ planish_app = _app(help="A compiler from ONNX to Core ML whose knowledge is rule
 planish_app.command("compile", no_args_is_help=True)(compile_command)
 planish_app.command("bundle", no_args_is_help=True)(bundle_command)
 planish_app.command("run", no_args_is_help=True)(run_command)
+planish_app.command("serve", no_args_is_help=True)(serve_command)
 planish_app.command("export", no_args_is_help=True)(export_command)
 planish_app.command("show", no_args_is_help=True)(show_command)
 planish_app.command("compare", no_args_is_help=True)(compare_command)

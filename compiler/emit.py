@@ -204,11 +204,16 @@ def origin(module: Module, library: Library, report: Report) -> dict[str, str]:
     """Where a package comes from, as it says itself: compiler, model, rules."""
     from importlib.metadata import version
 
+    from compiler import description
+    from compiler.features.batch import ROWS_APART
+
+    rows = {description.ROWS: description.APART} if module.attributes.get(ROWS_APART) else {}
     return {
         "planish.version": version("planish"),
         "planish.source": Path(report.model).name,
         "planish.source.sha256": module.attributes["sha256"],
         "planish.rules.sha256": library.hash,
+        **rows,
     }
 
 
