@@ -12,6 +12,7 @@ from compiler.cli_compile import compile_command
 from compiler.cli_console import main
 from compiler.cli_export import export_command
 from compiler.cli_inspect import show_command
+from compiler.cli_optimize import optimize_command
 from compiler.cli_run import run_command
 from compiler.cli_serve import serve_command
 from compiler.cli_targets import targets_command
@@ -31,6 +32,7 @@ planish_app.command("run", no_args_is_help=True)(run_command)
 planish_app.command("serve", no_args_is_help=True)(serve_command)
 planish_app.command("export", no_args_is_help=True)(export_command)
 planish_app.command("show", no_args_is_help=True)(show_command)
+planish_app.command("optimize", no_args_is_help=True)(optimize_command)
 planish_app.command("compare", no_args_is_help=True)(compare_command)
 planish_app.command("bench", no_args_is_help=True)(bench_command)
 planish_app.command("targets")(targets_command)

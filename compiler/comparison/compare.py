@@ -68,9 +68,9 @@ def compare(
         theirs = " and ".join(", ".join(s.output_names) for s in sides.values())
         raise UserError(f"the two have different outputs: {theirs}", "compile both from the same model")
     original = runnable.load(model, library) if model is not None else sides["a"]
-    samples = _samples(data, sides["a"])
+    sets = samples(data, sides["a"])
     scores: dict[str, dict[str, list[float]]] = {m.name: {"a": [], "b": []} for m in chosen}
-    for sample in samples:
+    for sample in sets:
         theirs_ = original.run(sample)
         for key, side in sides.items():
             ours = theirs_ if side is original else side.run(sample)
@@ -80,11 +80,11 @@ def compare(
         "original": str(original.path),
         "sides": {key: _side(side, target) for key, side in sides.items()},
         "metrics": {m.name: _verdict(m, scores[m.name]) for m in chosen},
-        "layers": _layers(sides, Path(model), samples[0], library) if model is not None else [],
+        "layers": _layers(sides, Path(model), sets[0], library) if model is not None else [],
     }
 
 
-def _samples(data: Data, side: Runnable) -> list[Sample]:
+def samples(data: Data, side: Runnable) -> list[Sample]:
     """Each sample's arrays by name, other arrays than inputs with them."""
     from compiler.compression import calibration
 
