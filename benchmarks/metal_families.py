@@ -100,6 +100,37 @@ def product(b: int, m: int, k: int, n: int) -> Made:
     )
 
 
+def quantized_product(m: int, k: int, n: int, type_: str, block: int) -> Made:
+    """A product with weights that are stored as integers, for each tensor, column or block of rows."""
+    rng = np.random.default_rng(7)
+    low, high = {"int8": (-128, 128), "uint8": (0, 256), "int4": (-8, 8), "uint4": (0, 16)}[type_]
+    dtype = {"int8": np.int8, "uint8": np.uint8}.get(type_) or onnx.helper.tensor_dtype_to_np_dtype(
+        getattr(onnx.TensorProto, type_.upper()))  # fmt: skip
+    scales = {0: (n,), -1: ()}.get(block, (-(-k // max(block, 1)), n))
+    w = rng.integers(low, high, (k, n)).astype(dtype)
+    zero = rng.integers(max(low, -3), min(high, 9), scales or ()).astype(dtype)
+    scale = (rng.uniform(0.5, 1.5, scales) / (np.sqrt(k) * high)).astype(np.float32)
+    how = f"axis = 0, block_size = {block}" if block > 0 else "axis = 1"
+    return (
+        f"""g (float[2,{m},{k}] x) => (float[2,{m},{n}] y) {{
+          d = DequantizeLinear <{how}> (w, scale, zero) a = MatMul (x, d) y = Relu (a) }}""",
+        {"w": w, "scale": scale, "zero": zero},
+    )
+
+
+def product_of_bits(m: int, k: int, n: int, bits: int, block: int) -> Made:
+    """com.microsoft.MatMulNBits, as quantized language models have it."""
+    rng = np.random.default_rng(8)
+    blocks = -(-k // block)
+    w = rng.integers(0, 256, (n, blocks, block * bits // 8)).astype(np.uint8)
+    scale = (rng.uniform(0.5, 1.5, (n, blocks)) / (np.sqrt(k) * 2**bits)).astype(np.float32)
+    return (
+        f"""g (float[1,{m},{k}] x) => (float[1,{m},{n}] y) {{
+          y = com.microsoft.MatMulNBits <K = {k}, N = {n}, bits = {bits}, block_size = {block}> (x, w, scale) }}""",
+        {"w": w, "scale": scale},
+    )
+
+
 def attention(heads: int, q: int, k: int, d: int) -> Made:
     """softmax(s · q · kᵀ + m) · v."""
     return (
@@ -251,6 +282,11 @@ FAMILIES: dict[str, tuple[Callable[..., Made], list[tuple[Any, ...]]]] = {
     "conv 1-d": (conv_1d, [(3, 17, 5, 3), (8, 101, 16, 9), (1, 400, 4, 25)]),
     "conv transposed": (conv_transpose, [(4, 5, 3, 3, 2, 1), (8, 7, 8, 2, 2, 1), (4, 6, 6, 4, 1, 2)]),
     "product": (product, [(2, 5, 7, 6), (1, 33, 65, 31), (3, 16, 48, 64), (1, 1, 100, 10)]),
+    "quantized product": (quantized_product, [(5, 7, 8, "int8", 0), (3, 33, 31, "uint8", 0), (9, 64, 48, "int8", -1),
+                                              (4, 32, 20, "int4", 16), (2, 48, 64, "uint4", 16), (3, 9, 7, "int4", 0),
+                                              (5, 64, 36, "uint8", 32), (1, 17, 12, "uint4", 0)]),
+    "product of bits": (product_of_bits, [(3, 32, 12, 4, 16), (1, 96, 64, 4, 32), (5, 64, 9, 8, 32),
+                                          (2, 40, 8, 4, 32)]),
     "attention": (attention, [(2, 9, 11, 8), (3, 33, 33, 16), (1, 65, 40, 20)]),
     "norm": (norms, [(2, 4, 9), (1, 8, 65), (2, 6, 200)]),
     "softmax": (softmax, [(2, 5, 9), (2, 70, 33), (1, 3, 1000)]),

@@ -50,7 +50,9 @@ class Alone:
         for i in used:
             b = whole.buffers[i]
             kind = "output" if i in writes else "input"
-            declared = {"float": "f32", "half": "f16", "int": "i32", "bool": "bool"}[b.store]
+            declared = {"float": "f32", "half": "f16", "int": "i32", "bool": "bool", "char": "i8", "uchar": "u8"}[
+                b.store
+            ]
             buffers.append(Buffer(f"b{i}", kind, b.store, b.shape, declared))  # type: ignore[arg-type]
         bindings = tuple(replace(b, buffer=used.index(b.buffer)) for b in d.bindings)
         dispatch = replace(d, bindings=bindings, wait=True)

@@ -124,9 +124,14 @@ class _Emitter:
         if array.dtype.kind in "iu" and array.size and (array.max() > 2**31 - 1 or array.min() < -(2**31)):
             array = np.clip(array, -(2**31), 2**31 - 1)  # bounds such as "to the end"
         buffers = self.program.buffers
+        if _nibbles(value):
+            array = _halves_of_bytes(array)
         buffers.append(Buffer(value.name, "constant", store, array.shape))
         self.program.constants[len(buffers) - 1] = np.ascontiguousarray(array.astype(STORED[store], copy=False))
         return len(buffers) - 1
+
+    def _elements(self, value: ir.Value, place: _Place) -> str:
+        return _nibbles(value) or self.program.buffers[place.buffer].store
 
     def _packed(self, value: ir.Value, packing: Packing) -> _Place | None:
         """Where an operand lies as vectors, strides and offset in vectors; None if it cannot be read so."""
@@ -154,14 +159,14 @@ class _Emitter:
             packed = self._packed(outside, wanted[inside]) if inside in wanted else None
             if packed is None:
                 place = self.places.get(outside) or self._constant(outside)
-                store = self.program.buffers[place.buffer].store
+                store = self._elements(outside, place)
                 accesses[inside] = Access(f"x{i}", static(outside), store, place.strides, place.offset)
             else:
                 place, width = packed, wanted[inside].width
-                store = f"{self.program.buffers[place.buffer].store}{width}"
+                store = self._elements(outside, place)
                 accesses[inside] = Access(f"x{i}", wanted[inside].shape, store, place.strides, place.offset, width)
             bindings.append(Binding(place.buffer))
-            parameters.append(f"device const {store}* x{i}")
+            parameters.append(f"device const {accesses[inside].pointee}* x{i}")
         outs = []
         for i, result in enumerate(op.results):
             place = self.places[result]
@@ -221,6 +226,19 @@ def emit(module: ir.Module, half: bool = False, full: frozenset[ir.Value] = froz
         UnsupportedError: no template writes a kernel.
     """
     return _Emitter(module, half, full).run()
+
+
+def _nibbles(value: ir.Value) -> str:
+    """How the halves of bytes are called that hold the elements of a value; empty where whole bytes do."""
+    assert isinstance(value.type, ir.TensorType)
+    return {"u4": "nibble", "i4": "signed_nibble"}.get(value.type.dtype.name, "")
+
+
+def _halves_of_bytes(array: Array) -> Array:
+    """Integers of four bits as bytes, the first of two in the lower half."""
+    flat = array.astype(np.int8).reshape(-1).view(np.uint8) & 15
+    flat = np.append(flat, np.zeros(len(flat) % 2, np.uint8))
+    return flat[::2] | flat[1::2] << 4
 
 
 def _comment(op: ir.Op) -> str:

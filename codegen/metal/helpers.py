@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 #: Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26: off by less than 1.5e-7.
 _ERF = """
 inline float erf_of(float x) {
@@ -39,9 +41,39 @@ inline float reflected(float x, float low, float high) {
 }
 """
 
-_HELPERS = {"erf_of": _ERF, "cubic_weight": _CUBIC, "reflected": _REFLECTED}
+#: Integers of four bits, the lower half of a byte first.
+_NIBBLES = """
+inline int nibble(device const uchar* x, int i) {
+    return (x[i / 2] >> (4 * (i % 2))) & 15;
+}
+
+inline int4 nibbles(uchar2 x) {
+    return int4(x.x & 15, x.x >> 4, x.y & 15, x.y >> 4);
+}
+"""
+
+_SIGNED_NIBBLES = """
+inline int signed_nibble(device const uchar* x, int i) {
+    return (((x[i / 2] >> (4 * (i % 2))) & 15) ^ 8) - 8;
+}
+
+inline int4 signed_nibbles(uchar2 x) {
+    return (int4(x.x & 15, x.x >> 4, x.y & 15, x.y >> 4) ^ 8) - 8;
+}
+"""
+
+_HELPERS = {
+    "erf_of": _ERF,
+    "cubic_weight": _CUBIC,
+    "reflected": _REFLECTED,
+    "nibble": _NIBBLES,
+    "nibbles": _NIBBLES,
+    "signed_nibble": _SIGNED_NIBBLES,
+    "signed_nibbles": _SIGNED_NIBBLES,
+}
 
 
 def used_by(text: str) -> str:
     """The functions that kernels call."""
-    return "".join(source for name, source in _HELPERS.items() if f"{name}(" in text)
+    sources = [source for name, source in _HELPERS.items() if re.search(rf"\b{name}\(", text)]
+    return "".join(dict.fromkeys(sources))

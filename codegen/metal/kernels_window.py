@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from codegen.metal import index
-from codegen.metal.body import Access, Body, static
+from codegen.metal.body import Access, Body, quantized, static, zero
 from codegen.metal.index import Index
 from codegen.metal.launch import Launch, Packing, Packings, independent, operands
 from compiler import ir
@@ -44,12 +44,22 @@ def pack_conv(op: ir.Op) -> Packings:
     w, width = op.operands[1], _width(op)
     if w is None or width == 1:
         return {}
+    constant, scales = quantized(w), []
+    if constant is not None:
+        assert w.op is not None
+        if (static(constant[1]) and w.op.attributes["axis"] != 0) or w.op.attributes["block"]:
+            return {}
+        w, *scales = constant
     o, *rest = static(w)
 
     def packed(array: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
         return np.ascontiguousarray(np.moveaxis(array.reshape(o // width, width, *rest), 1, -1))
 
-    return {w: Packing(f"channels{width}", width, (o // width, *rest), packed)}
+    each = Packing(f"channels{width}", width, (o // width,), None)
+    return {
+        w: Packing(f"channels{width}", width, (o // width, *rest), packed),
+        **{v: each for v in scales if v is not None and static(v)},
+    }
 
 
 def conv(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access]) -> Launch:
@@ -58,7 +68,9 @@ def conv(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access
     x, w, *bias = operands(op)
     a, result = op.attributes, static(op.result)
     n = len(result) - 2
-    width = _width(op) if body.accesses.get(w) is not None and body.accesses[w].width > 1 else 1
+    constant = quantized(w)
+    stored = body.accesses.get(constant[0] if constant else w)
+    width = stored.width if stored is not None else 1
     rest = math.prod(result) // width
     columns = COLUMNS if width > 1 and result[-1] % COLUMNS == 0 and rest // COLUMNS >= ENOUGH_THREADS else 1
     blocks = (result[0], result[1] // width, *result[2:-1], result[-1] // columns)
@@ -70,56 +82,54 @@ def conv(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access
         return [block[0], block[1] * width + o, *block[2:-1], block[-1] * columns + p]
 
     many = columns > 1
-    acc = [f"acc{p}" if many else "acc" for p in range(columns)]
-    first = f"{kind}(0.0f)" if width > 1 else "0.0f"
-    if bias:
-        parts = [body.element(bias[0], [output(index.of(o), Index())[1]]) for o in range(width)]
-        first = f"{kind}({', '.join(parts)})" if width > 1 else parts[0]
-    for name in acc:
-        body.line(f"{kind} {name} = {first};")
+    name = f"{kind} acc[{columns}]" if many else f"{kind} acc"
+    first = [body.element(bias[0], [output(index.of(o), Index())[1]]) for o in range(width if bias else 0)]
+    start = f"{kind}({', '.join(first)})" if bias and width > 1 else first[0] if bias else zero(width)
+    if many:
+        start = f"{{{', '.join([start] * columns)}}}" if bias else "{}"
+    body.line(f"{name} = {start};")
+    if width > 1:
+        body.hoist(w, [block[1]])
     taps: list[Index] = []
-    places: list[list[Index]] = [[] for _ in acc]
-    checks: list[list[str]] = [[] for _ in acc]
-    depth = 0
+    places: list[Index] = []
     for d in range(n):
         size = static(x)[2 + d]
-        if d < n - 1 or not many:
-            k, place, outside = _window(body, op, output(Index(), Index()), d, static(w)[2 + d], size)
-            at = _position(body, f"p{d}", place, size, outside)
-            if outside:
-                body.line(f"if (p{d} < 0 || p{d} >= {size}) {{ continue; }}")
-            for listed in places:
-                listed.append(at)
-        else:
-            k = body.loop(f"k{d}", static(w)[2 + d])
-            for p in range(columns):
-                place = output(Index(), index.of(p))[2 + d] * a["strides"][d] + k * a["dilations"][d] - a["pads"][d]
-                low, high = place.bounds
-                at = _position(body, f"p{d}_{p}", place, size, low < 0 or high >= size)
-                checks[p] += [f"p{d}_{p} >= 0"] if low < 0 else []
-                checks[p] += [f"p{d}_{p} < {size}"] if high >= size else []
-                places[p].append(at.clamped(0, size - 1) if checks[p] else at)
+        if d == n - 1 and many:
+            taps.append(body.loop(f"k{d}", static(w)[2 + d]))
+            continue
+        k, place, outside = _window(body, op, output(Index(), Index()), d, static(w)[2 + d], size)
+        at = _position(body, f"p{d}", place, size, outside)
+        if outside:
+            body.line(f"if (p{d} < 0 || p{d} >= {size}) {{ continue; }}")
         taps.append(k)
-        depth += 1
+        places.append(at)
     c = body.loop("c", channels)
     group = (block[1] // per_group) * channels if a["group"] > 1 else Index()
     if width > 1:
-        access = body.accesses[w]
-        body.line(f"const {kind} weights = {kind}({access.name}[{access.at([block[1], c, *taps]).text}]);")
+        body.line(f"const {kind} weights = {body.vector(w, [block[1], c, *taps], [block[1]])};")
         weights = "weights"
     else:
         weights = body.element(w, [block[1], c, *taps])
-    for p, name in enumerate(acc):
-        value = body.element(x, [block[0], group + c, *places[p]])
-        if checks[p]:
-            value = f"(({' && '.join(checks[p])}) ? {value} : 0.0f)"
-        body.line(f"{name} += {value} * {weights};")
-    for _ in range(depth + 1):
+    p = body.loop("p", columns)
+    check = ""
+    if many:
+        d, size = n - 1, static(x)[-1]
+        place = output(Index(), p)[-1] * a["strides"][d] + taps[d] * a["dilations"][d] - a["pads"][d]
+        low, high = place.bounds
+        at = _position(body, f"p{d}", place, size, low < 0 or high >= size)
+        check = " && ".join([f"p{d} >= 0"] * (low < 0) + [f"p{d} < {size}"] * (high >= size))
+        places.append(at.clamped(0, size - 1) if check else at)
+    value = body.element(x, [block[0], group + c, *places])
+    if check:
+        value = f"(({check}) ? {value} : 0.0f)"
+    acc = f"acc[{p.text}]" if many else "acc"
+    body.line(f"{acc} += {value} * {weights};")
+    for _ in range(n + 2):
         body.close()
-    for p, name in enumerate(acc):
-        for o in range(width):
-            value = f"{name}[{o}]" if width > 1 else name
-            body.finish(op.result, output(index.of(o), index.of(p)), value, roots[0], outs[0])
+    p, o = body.loop("p", columns), body.loop("o", width)
+    body.finish(op.result, output(o, p), f"{acc}[{o.text}]" if width > 1 else acc, roots[0], outs[0])
+    body.close()
+    body.close()
     return independent(math.prod(blocks))
 
 

@@ -14,11 +14,21 @@ import numpy as np
 
 from compiler import ir
 
+#: Integers that are stored as they are, four bits in the half of a byte; wider ones have 32 bits.
+_BYTES = {"i8": "char", "u8": "uchar", "i4": "uchar", "u4": "uchar"}
+
 Array = np.ndarray[Any, Any]
 Kind = Literal["input", "output", "constant", "scratch", "count"]
 
 #: Elements in buffers: the MSL type, and NumPy's.
-STORED = {"float": np.float32, "half": np.float16, "int": np.int32, "bool": np.bool_}
+STORED = {
+    "float": np.float32,
+    "half": np.float16,
+    "int": np.int32,
+    "bool": np.bool_,
+    "char": np.int8,
+    "uchar": np.uint8,
+}
 
 
 @dataclass(slots=True)
@@ -130,6 +140,9 @@ def store_type(type_: ir.Type, half: bool) -> str:
     from codegen.metal.body import register_type
 
     kind = register_type(type_)
+    assert isinstance(type_, ir.TensorType)
+    if type_.dtype.name in _BYTES:
+        return _BYTES[type_.dtype.name]
     return "half" if kind == "float" and half else kind
 
 

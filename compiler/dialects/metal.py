@@ -3,7 +3,9 @@
 Operators come in three roles, which is all that fusion needs to know:
 
 - ``pointwise``: an element of the result depends on one element of each operand, which broadcast as in NumPy;
-- ``movement``: an element of the result *is* one of an operand, or a constant; only its index changes;
+- ``movement``: an element of the result *is* one of an operand, or a constant; only its index changes. A constant that
+  is stored quantized counts as one: an element is brought back where it is read, ``(x - zero) · scale``, the scale
+  being one number, one for each index of ``axis``, or one for each ``block`` of them;
 - ``anchor``: the rest: reductions, products, windows, recurrences. A kernel holds at most one.
 
 ``metal.kernel`` holds a region of the above over whole tensors: what one dispatch computes. ``metal.join`` says its
@@ -53,6 +55,7 @@ _OPERANDS: dict[str, str] = {
     "gather": "x indices",
     "gather_elements": "x indices",
     "gather_nd": "x indices",
+    "dequantize": "x scale zero?",
     # anchors
     "conv": "x w b?",
     "conv_transpose": "x w b?",
@@ -90,6 +93,7 @@ _ATTRIBUTES: dict[str, dict[str, AttributeKind]] = {
     "gather": {"axis": "int"},
     "gather_elements": {"axis": "int"},
     "gather_nd": {"batch_dims": "int"},
+    "dequantize": {"axis": "int", "block": "int"},
     "conv": {"strides": "ints", "pads": "ints", "dilations": "ints", "group": "int"},
     "conv_transpose": {"strides": "ints", "pads": "ints", "dilations": "ints", "group": "int"},
     "attention": {"scale": "float", "causal": "bool"},
@@ -133,6 +137,7 @@ MOVEMENT = frozenset(
     f"metal.{n}"
     for n in (
         *("reshape", "transpose", "broadcast", "slice", "pad", "concat", "gather", "gather_elements", "gather_nd"),
+        "dequantize",
     )
 )
 STRUCTURE = frozenset({"metal.join", "metal.trim", "metal.kernel"})
@@ -181,6 +186,8 @@ class MetalDialect(Dialect):
             steps, batch, _ = tensors[0].static_shape
             state = TensorType(tensors[0].dtype, (batch, tensors[1].static_shape[0]))
             return [state.with_shape((steps, *state.static_shape)), *[state] * (len(defn.results) - 1)]
+        if defn.name == "metal.dequantize":
+            return [tensors[1].with_shape(tensors[0].shape)]
         if defn.name == "metal.top_k":
             axis, dims = attributes["axis"], tensors[0].static_shape
             kept = tensors[0].with_shape((*dims[:axis], attributes["k"], *dims[axis + 1 :]))

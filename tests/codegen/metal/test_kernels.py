@@ -16,7 +16,7 @@ def test_smallest_case_in_float(family):
     assert worst(next(cases(family)), "fp32") <= LIMIT["fp32"]
 
 
-@pytest.mark.parametrize("family", ["conv", "product", "attention", "norm", "pooling"])
+@pytest.mark.parametrize("family", ["conv", "product", "attention", "norm", "pooling", "quantized product"])
 def test_a_ragged_case_in_half(family):
     assert worst(list(cases(family))[1], "fp16") <= LIMIT["fp16"]
 
