@@ -37,6 +37,9 @@ def optimize_command(
     ] = None,
     lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="Of a metric of your own.")] = False,
     step: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only these steps.")] = None,
+    explore: Annotated[
+        int, typer.Option(metavar="N", help="Then try N other combinations; needs the extra 'explore'.", min=0)
+    ] = 0,
     work: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where steps are kept.", show_default="MODEL.ladder here")
     ] = None,
@@ -68,7 +71,7 @@ def optimize_command(
         work or Path(f"{model.stem}.ladder"),
     )
     _head(metric)
-    found = ladder_.climb(todo, _line)
+    found = ladder_.climb(todo, _line, explore)
     if json is not None:
         try:
             json.write_text(json_.dumps(found.to_json(), indent=2) + "\n", encoding="utf-8")
@@ -85,7 +88,7 @@ def optimize_command(
 
 
 def _head(metric: str) -> None:
-    typer.echo(f"  {'step':<12}{'size':>10}{'latency':>12}{'MACs':>10}  {metric.rpartition(':')[2]:>28}{'drop':>11}")
+    typer.echo(f"  {'step':<28}{'size':>10}{'latency':>12}{'MACs':>10}  {metric.rpartition(':')[2]:>28}{'drop':>11}")
 
 
 def _line(trial: Trial, again: bool) -> None:
@@ -93,12 +96,12 @@ def _line(trial: Trial, again: bool) -> None:
 
     m = trial.measured
     if m.refused:
-        typer.echo(f"  {trial.step.name:<12}refused: {m.refused}")
+        typer.echo(f"  {trial.step.name:<28}refused: {m.refused}")
         return
     score = f"{trial.score:.4g} [{trial.low:.4g}, {trial.high:.4g}]"
     end = "kept" if trial.kept else f"rolled back: {trial.why}"
     typer.echo(
-        f"  {trial.step.name:<12}{megabytes(m.bytes):>10}{m.latency_ms:>9.3g} ms{m.macs / 1e6:>8.4g} M  {score:>28}"
+        f"  {trial.step.name:<28}{megabytes(m.bytes):>10}{m.latency_ms:>9.3g} ms{m.macs / 1e6:>8.4g} M  {score:>28}"
         f"{trial.drop:>11.3g}  {end}{' (measured before)' if again else ''}"
     )
 

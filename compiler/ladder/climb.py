@@ -97,37 +97,22 @@ class Found:
         }
 
 
-def climb(ladder: Ladder, tell: Callable[[Trial, bool], None] = lambda trial, again: None) -> Found:
+def climb(ladder: Ladder, tell: Callable[[Trial, bool], None] = lambda trial, again: None, explore: int = 0) -> Found:
     """Tries the steps in order. Each is compiled, proven and measured, and kept if the metric allows it and it gains.
 
     Args:
         tell: told of each trial, and whether it was measured before.
+        explore: how many other combinations to try afterwards; see :func:`compiler.ladder.explore.explore`.
 
     Raises:
         UserError: the model, the data, the metric or a step cannot be used.
     """
-    from compiler.driver import Options, load_library
-
-    library = load_library(Options())
-    metric = metrics.find(ladder.metric, ladder.higher_is_better)
-    original = runnable.load(ladder.model, library)
-    calibrate, judge = _split(ladder, original)
-    theirs = [original.run(s) for s in judge]
-    scores = [metric.score(t, t, s) for t, s in zip(theirs, judge, strict=True)]
-    base = float(np.mean(scores))
-    found = Found(ladder, base, _allowed(ladder.max_drop, base), len(judge))
-    journal = Journal(ladder.work, _fingerprint(ladder, library))
-
+    judge = Judge(ladder)
+    found = Found(ladder, judge.base, judge.allowed, len(judge.samples))
     kept, smallest, fastest = Step("original"), 0, 0.0
     for step in steps_.chosen(ladder.steps, ladder.target.ios):
-        options = step.after(kept, smallest)
-        key = step.key(options)
-        measured = journal.get(key)
-        again = measured is not None
-        if measured is None:
-            measured = _measure(ladder, step, options, calibrate, library, metric, judge, theirs)
-            journal.put(key, measured)
-        trial = _judged(step, options, measured, scores, metric.higher_is_better, found.allowed)
+        trial, again = judge.tried(step, step.after(kept, smallest))
+        measured = trial.measured
         if trial.kept and found.best is not None:
             gained = measured.bytes <= (1 - GAIN) * smallest or measured.latency_ms <= (1 - GAIN) * fastest
             larger = measured.bytes > (1 + GAIN) * smallest or measured.latency_ms > (1 + GAIN) * fastest
@@ -138,7 +123,101 @@ def climb(ladder: Ladder, tell: Callable[[Trial, bool], None] = lambda trial, ag
             found.best = trial
         found.trials.append(trial)
         tell(trial, again)
+    if explore:
+        from compiler.ladder import explore as explore_
+
+        for trial, again in explore_.explore(judge, found.trials, explore):
+            found.trials.append(trial)
+            best = found.best
+            if trial.kept and (best is None or _within(trial, best)):
+                found.best = trial
+            tell(trial, again)
     return found
+
+
+def _within(trial: Trial, best: Trial) -> bool:
+    """Whether a trial gains in size or latency and loses in neither."""
+    a, b = trial.measured, best.measured
+    smaller = a.bytes <= (1 - GAIN) * b.bytes or a.latency_ms <= (1 - GAIN) * b.latency_ms
+    return smaller and a.bytes <= b.bytes and a.latency_ms <= b.latency_ms
+
+
+class Judge:
+    """Compiles, measures and judges combinations of options, each once.
+
+    Attributes:
+        samples: what the metric is taken on.
+        base: the metric of the original model.
+        allowed: the greatest drop that is allowed, in the metric's own unit.
+    """
+
+    def __init__(self, ladder: Ladder) -> None:
+        from compiler.driver import Options, load_library
+
+        self.ladder = ladder
+        self._library = load_library(Options())
+        self._metric = metrics.find(ladder.metric, ladder.higher_is_better)
+        original = runnable.load(ladder.model, self._library)
+        self._calibrate, self.samples = _split(ladder, original)
+        self._theirs = [original.run(s) for s in self.samples]
+        self._scores = [self._metric.score(t, t, s) for t, s in zip(self._theirs, self.samples, strict=True)]
+        self.base = float(np.mean(self._scores))
+        self.allowed = _allowed(ladder.max_drop, self.base)
+        self._journal = Journal(ladder.work, _fingerprint(ladder, self._library))
+
+    def tried(self, step: Step, options: Mapping[str, Any]) -> tuple[Trial, bool]:
+        """The trial of a step with options of ``compile``, and whether it was measured before."""
+        key = json.dumps({"options": dict(options)}, sort_keys=True)
+        measured = self._journal.get(key)
+        again = measured is not None
+        if measured is None:
+            measured = self._measure(step, options)
+            self._journal.put(key, measured)
+        return self._judged(step, options, measured), again
+
+    def _measure(self, step: Step, options: Mapping[str, Any]) -> Measured:
+        """Compiles a step and measures what it gave. What the compiler refuses is a result too."""
+        import compiler
+
+        ladder, metric = self.ladder, self._metric
+        package = ladder.work / f"{step.name.replace(' ', '_').replace('%', 'percent')}.mlpackage"
+        given = dict(options)
+        if "quantize" in given or "prune" in given:
+            given["calibrate"] = self._calibrate
+        try:
+            done = compiler.compile(
+                str(ladder.model),
+                ladder.target.unit,
+                package,
+                os=ladder.target.os,
+                precision=ladder.target.precision,
+                chip=ladder.target.chip,
+                shapes=ladder.shapes,
+                **given,
+            )
+        except PlanishError as e:
+            return Measured(refused=e.message)
+        ours = runnable.load(package, self._library)
+        placement = done.report.placement
+        return Measured(
+            str(package),
+            done.report.bytes["package"],
+            placement["estimates"]["latency_ms"],
+            placement["estimates"]["energy_mj"],
+            placement["estimates"]["memory_mb"],
+            sum(placement["macs"].values()),
+            tuple(metric.score(ours.run(s), t, s) for s, t in zip(self.samples, self._theirs, strict=True)),
+        )
+
+    def _judged(self, step: Step, options: Mapping[str, Any], measured: Measured) -> Trial:
+        if measured.refused:
+            return Trial(step, options, measured, why=measured.refused)
+        found = paired(self._scores, measured.scores)
+        drop = -found.difference.mean if self._metric.higher_is_better else found.difference.mean
+        trial = Trial(step, options, measured, found.b.mean, found.b.low, found.b.high, drop, True)
+        if drop <= self.allowed:
+            return trial
+        return _back(trial, f"the metric drops by {drop:.3g}, {self.allowed:.3g} is allowed")
 
 
 def _split(ladder: Ladder, original: runnable.Runnable) -> tuple[Any, list[Sample]]:
@@ -183,65 +262,6 @@ def _fingerprint(ladder: Ladder, library: Library) -> str:
     asked = [ladder.metric, t.unit, t.os, t.precision, t.chip, sorted((k, list(v)) for k, v in ladder.shapes.items())]
     digest.update(json.dumps([*asked, library.hash], default=str).encode())
     return digest.hexdigest()
-
-
-def _measure(
-    ladder: Ladder,
-    step: Step,
-    options: Mapping[str, Any],
-    calibrate: Any,
-    library: Library,
-    metric: metrics.Metric,
-    judge: Sequence[Sample],
-    theirs: Sequence[Mapping[str, Array]],
-) -> Measured:
-    """Compiles a step and measures what it gave. What the compiler refuses is a result too."""
-    import compiler
-
-    package = ladder.work / f"{step.name.replace(' ', '_').replace('%', 'percent')}.mlpackage"
-    given = dict(options)
-    if "quantize" in given or "prune" in given:
-        given["calibrate"] = calibrate
-    try:
-        done = compiler.compile(
-            str(ladder.model),
-            ladder.target.unit,
-            package,
-            os=ladder.target.os,
-            precision=ladder.target.precision,
-            chip=ladder.target.chip,
-            shapes=ladder.shapes,
-            **given,
-        )
-    except PlanishError as e:
-        return Measured(refused=e.message)
-    ours = runnable.load(package, library)
-    estimates = done.report.placement["estimates"]
-    return Measured(
-        str(package),
-        done.report.bytes["package"],
-        estimates["latency_ms"],
-        estimates["energy_mj"],
-        estimates["memory_mb"],
-        sum(done.report.placement["macs"].values()),
-        tuple(metric.score(ours.run(s), t, s) for s, t in zip(judge, theirs, strict=True)),
-    )
-
-
-def _judged(
-    step: Step,
-    options: Mapping[str, Any],
-    measured: Measured,
-    scores: Sequence[float],
-    higher_is_better: bool,
-    allowed: float,
-) -> Trial:
-    if measured.refused:
-        return Trial(step, options, measured, why=measured.refused)
-    found = paired(scores, measured.scores)
-    drop = -found.difference.mean if higher_is_better else found.difference.mean
-    trial = Trial(step, options, measured, found.b.mean, found.b.low, found.b.high, drop, True)
-    return trial if drop <= allowed else _back(trial, f"the metric drops by {drop:.3g}, {allowed:.3g} is allowed")
 
 
 def _back(trial: Trial, why: str) -> Trial:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from compiler.errors import UserError
@@ -44,13 +43,6 @@ class Step:
         """This step with what it keeps of another."""
         quantize = self.quantize if self.quantize is not None or self.prune is None else kept.quantize
         return replace(self, quantize=quantize, prune=self.prune or kept.prune)
-
-    def key(self, options: dict[str, Any]) -> str:
-        """What tells measurements of it apart."""
-        return json.dumps({"options": options}, sort_keys=True)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 #: From mild to strong: half precision, eight bits, fewer bits, fewer bits where it costs least, fewer channels.

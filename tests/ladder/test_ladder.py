@@ -53,6 +53,14 @@ def test_a_step_is_kept_as_long_as_the_metric_allows(planish: Run, asked: list[s
     assert "the metric drops" in found["trials"][1]["why"]
     assert found["best"]["step"] == "half"
 
+    code, out, err = planish("optimize", *asked, "--max-drop", strict, "--explore", "2", "--json", "c.json")
+    assert code == 0, err
+    others = [
+        (t["options"].get("quantize"), t["options"].get("prune"))
+        for t in json.loads(Path("c.json").read_text())["trials"]
+    ]
+    assert len(set(others)) == 4, "nothing is tried twice"
+
     code, _, err = planish("optimize", *asked, "--max-drop", "0", "-o", "none.mlpackage")
     assert (code, "no step keeps the error" in err) == (1, True)
     assert not Path("none.mlpackage").exists()
