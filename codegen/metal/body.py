@@ -137,6 +137,17 @@ class Body:
             self.open(f"for (int {name} = 0; {name} < {size}; ++{name})")
         return index.variable(name, size)
 
+    def named(self, name: str, at: Index) -> Index:
+        """The index in a variable of that name, where it is no variable or number already."""
+        low, high = at.bounds
+        if low == high or (len(at.terms) == 1 and at.terms[0][1] == 1 and at.terms[0][0].kind == "var"):
+            return at
+        text = at.text
+        if len(at.terms) == 1 and at.terms[0][1] == 1 and not at.constant:
+            text = text.removeprefix("(").removesuffix(")")
+        self.line(f"const int {name} = {text};")
+        return index.ranged(name, low, high)
+
     def fresh(self, stem: str) -> str:
         self.count += 1
         return f"{stem}{self.count}"
@@ -361,7 +372,8 @@ class Body:
             at, value = places[root], self.stand_ins[root]
         else:
             value = self.element(root, at)
-        self.line(f"{out.name}[{out.at(at).text}] = {out.store}({value});")
+        stored = value if out.store == register_type(root.type) else f"{out.store}({value})"
+        self.line(f"{out.name}[{out.at(at).text}] = {stored};")
         self.stand_ins = {}
 
 

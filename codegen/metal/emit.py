@@ -196,9 +196,9 @@ class _Emitter:
 
     def _text(self, op: ir.Op, parameters: list[str], launch: Launch, body: Body) -> str:
         """The name of the kernel, which is written unless the same text is there already."""
-        several = len(parameters) > 3
         listed = [f"{p} [[buffer({i})]]" for i, p in enumerate(parameters)]
         listed += [f"{type_} {name} [[{attribute}]]" for type_, name, attribute in launch.positions]
+        several = sum(map(len, listed)) > 70
         separator = ",\n    " if several else ", "
         head = ("\n    " if several else "") + separator.join(listed) + ("\n" if several else "")
         text = f"({head}) {{\n" + "\n".join([*launch.opening, *body.lines]) + "\n}\n"

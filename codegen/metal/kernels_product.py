@@ -42,7 +42,10 @@ def matmul(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Acce
     width = stored.width if stored is not None else 1
     rows = next(r for r in (ROWS, 2, 1) if m % r == 0) if width > 1 else 1
     blocks = (*batch, m // rows, n // width)
-    block = index.unravel(index.variable("i", math.prod(blocks)), blocks)
+    block = list(index.unravel(index.variable("i", math.prod(blocks)), blocks))
+    block[-2:] = [body.named("row", block[-2]), body.named("column", block[-1])]
+    if len(batch) == 1:
+        block[0] = body.named("batch", block[0])
     kind = f"float{width}" if width > 1 else "float"
     body.line(f"{kind} acc{f'[{rows}] = {{}}' if rows > 1 else f' = {zero(width)}'};")
     if width > 1 and not _blocked(b):

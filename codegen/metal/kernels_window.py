@@ -18,6 +18,14 @@ COLUMNS = 4
 ENOUGH_THREADS = 1024
 
 
+#: What a thread of a convolution calls its sample, its channels and its place, by how many dimensions that has.
+_NAMES = {
+    1: ("sample", "channel", "column"),
+    2: ("sample", "channel", "row", "column"),
+    3: ("sample", "channel", "depth", "row", "column"),
+}
+
+
 def _window(body: Body, op: ir.Op, at: Sequence[Index], d: int, kernel: int, size: int) -> tuple[Index, Index, bool]:
     """Starts the loop over a dimension of a window: the tap, where it looks, and whether that may lie outside."""
     a = op.attributes
@@ -56,9 +64,10 @@ def pack_conv(op: ir.Op) -> Packings:
         return np.ascontiguousarray(np.moveaxis(array.reshape(o // width, width, *rest), 1, -1))
 
     each = Packing(f"channels{width}", width, (o // width,), None)
+    bias = op.operands[2] if len(op.operands) > 2 else None
     return {
         w: Packing(f"channels{width}", width, (o // width, *rest), packed),
-        **{v: each for v in scales if v is not None and static(v)},
+        **{v: each for v in (*scales, bias) if v is not None and static(v)},
     }
 
 
@@ -75,6 +84,7 @@ def conv(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access
     columns = COLUMNS if width > 1 and result[-1] % COLUMNS == 0 and rest // COLUMNS >= ENOUGH_THREADS else 1
     blocks = (result[0], result[1] // width, *result[2:-1], result[-1] // columns)
     block = index.unravel(index.variable("i", math.prod(blocks)), blocks)
+    block = tuple(body.named(name, at) for name, at in zip(_NAMES[n], block, strict=True))
     channels, per_group = static(w)[1], static(w)[0] // a["group"] // width
     kind = f"float{width}" if width > 1 else "float"
 
@@ -83,11 +93,11 @@ def conv(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access
 
     many = columns > 1
     name = f"{kind} acc[{columns}]" if many else f"{kind} acc"
-    first = [body.element(bias[0], [output(index.of(o), Index())[1]]) for o in range(width if bias else 0)]
-    start = f"{kind}({', '.join(first)})" if bias and width > 1 else first[0] if bias else zero(width)
-    if many:
-        start = f"{{{', '.join([start] * columns)}}}" if bias else "{}"
-    body.line(f"{name} = {start};")
+    start = _bias(body, bias[0], block[1], width) if bias else zero(width)
+    if bias and many:
+        body.line(f"const {kind} bias = {start};")
+        start = ", ".join(["bias"] * columns)
+    body.line(f"{name} = {f'{{{start}}}' if many and bias else '{}' if many else start};")
     if width > 1:
         body.hoist(w, [block[1]])
     taps: list[Index] = []
@@ -118,7 +128,8 @@ def conv(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access
         low, high = place.bounds
         at = _position(body, f"p{d}", place, size, low < 0 or high >= size)
         check = " && ".join([f"p{d} >= 0"] * (low < 0) + [f"p{d} < {size}"] * (high >= size))
-        places.append(at.clamped(0, size - 1) if check else at)
+        # A load stands behind the check; what else is read is computed before it.
+        places.append(at.clamped(0, size - 1) if check and x not in body.accesses else at)
     value = body.element(x, [block[0], group + c, *places])
     if check:
         value = f"(({check}) ? {value} : 0.0f)"
@@ -131,6 +142,15 @@ def conv(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access
     body.close()
     body.close()
     return independent(math.prod(blocks))
+
+
+def _bias(body: Body, bias: ir.Value, block: Index, width: int) -> str:
+    """The bias of a block of channels."""
+    access = body.accesses.get(bias)
+    if width > 1 and access is not None and access.width == width:
+        return body.vector(bias, [block])
+    parts = [body.element(bias, [block * width + o]) for o in range(width)]
+    return f"float{width}({', '.join(parts)})" if width > 1 else parts[0]
 
 
 def _position(body: Body, name: str, place: Index, size: int, outside: bool) -> Index:
