@@ -65,6 +65,7 @@ def main(app: typer.Typer, name: str) -> None:
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, _interrupt)
     _watch()
+    os.register_at_fork(after_in_child=_forget)
     code = run(app, name, sys.argv[1:])
     if code == INTERRUPTED:
         # Libraries that were interrupted while they were loaded crash when Python takes itself down.
@@ -79,6 +80,13 @@ def _interrupt(number: int, frame: object) -> None:
         signal.signal(each, signal.SIG_IGN)
     _requests.append(number)
     raise KeyboardInterrupt
+
+
+def _forget() -> None:
+    """A forked process ends when it is asked to, and does not tell the watch of the process that it came from."""
+    signal.set_wakeup_fd(-1)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_DFL)
 
 
 def _watch() -> None:

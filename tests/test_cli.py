@@ -376,3 +376,28 @@ def test_targets_of_a_chip_name_their_sources(planish: Run) -> None:
     code, _, err = planish("targets", "M9")
     assert code == 2
     assert "no chip is called 'M9'" in err
+
+
+def test_a_forked_process_that_is_told_to_end_does_not_end_the_one_it_came_from(tmp_path: Path) -> None:
+    program = tmp_path / "forks.py"
+    program.write_text(
+        "import multiprocessing, sys, time, typer\n"
+        "from compiler import cli_console\n"
+        "cli_console.PATIENCE = 0.1\n"
+        "app = typer.Typer()\n"
+        "@app.command()\n"
+        "def forks() -> None:\n"
+        "    context = multiprocessing.get_context('fork')\n"
+        "    begun = context.Event()\n"
+        "    child = context.Process(target=lambda: (begun.set(), time.sleep(60)))\n"
+        "    child.start()\n"
+        "    begun.wait()\n"
+        "    child.terminate()\n"
+        "    child.join()\n"
+        "    time.sleep(0.5)\n"
+        "    print('ended by', -child.exitcode)\n"
+        "cli_console.main(app, 'forks')\n",
+        encoding="utf-8",
+    )
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ended by 15\n", "")
