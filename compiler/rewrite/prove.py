@@ -6,19 +6,16 @@ one, :mod:`prove_compare` for the contracts.
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
 from typing import Any
 
-from compiler.evaluate_apart import limit_memory
 from compiler.ir import Module
 from compiler.rewrite.library import Library
+from compiler.rewrite.prove_apart import prove_apart
 from compiler.rewrite.prove_check import MEANING, Checker, Verdict
 from compiler.rewrite.prove_replay import recipe_of, replayable, target_of
 from compiler.rewrite.prove_search import Instance, Search
@@ -32,8 +29,6 @@ COUNT = 200
 _ATTEMPTS = 30
 #: Seconds of processor time per instance wanted, after which the search gives up.
 _SECONDS = 0.4
-#: How often a rule is tried again where onnx or onnxruntime have brought the process down.
-_CRASHES = 4
 
 
 @dataclass(slots=True)
@@ -180,44 +175,10 @@ class Prover:
         return f"{what}; add an 'example' block that shows where the rule applies"
 
     def prove_all(self, rules: Sequence[Rule], count: int = COUNT, seed: int = 0, jobs: int = 1) -> Iterator[Proof]:
-        """Proves rules, each in a process of its own, as onnx's inference can bring one down; in the order they finish.
+        """Proves rules in processes of their own, as onnx's inference can bring one down; in the order they finish.
 
         Args:
             jobs: how many at a time.
         """
         self.warm(rules)
-        context = multiprocessing.get_context("fork")
-        waiting = [(r, 0) for r in rules]
-        waiting.reverse()
-        running: dict[Any, tuple[Any, Rule, int]] = {}
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                rule, crashes = waiting.pop()
-                receiver, sender = context.Pipe(duplex=False)
-                child = context.Process(target=self._child, args=(sender, rule, count, seed + 1000 * crashes))
-                child.start()
-                sender.close()
-                running[receiver] = (child, rule, crashes)
-            for receiver in wait(list(running)):  # type: ignore[assignment]
-                child, rule, crashes = running.pop(receiver)
-                try:
-                    proof = receiver.recv()
-                    if isinstance(proof, str):
-                        raise RuntimeError(f"the proof of rule {rule.name} failed:\n{proof}")
-                except EOFError:
-                    if crashes < _CRASHES:
-                        waiting.append((rule, crashes + 1))
-                        continue
-                    proof = Proof(rule.name, stuck="onnx's own inference or onnxruntime brought the process down")
-                finally:
-                    child.join()
-                proof.crashes = crashes
-                yield proof
-
-    def _child(self, sender: Any, rule: Rule, count: int, seed: int) -> None:
-        limit_memory()
-        try:
-            sender.send(self.prove(rule, count, seed))
-        except Exception:  # said again in the process that waits
-            sender.send(traceback.format_exc())
-        sender.close()
+        yield from prove_apart(rules, lambda rule, crashes: self.prove(rule, count, seed + 1000 * crashes), jobs)
