@@ -40,9 +40,6 @@ _EXPENSIVE = frozenset(
 )  # fmt: skip
 
 
-_RENAMES = frozenset(f"metal.{n}" for n in ("reshape", "transpose", "broadcast", "slice", "pad", "dequantize"))
-
-
 @dataclass(eq=False)
 class Group:
     """A kernel to be: its anchor, if it has one, the operators it holds, and the values that it stores."""
@@ -320,8 +317,7 @@ def _place(plan: _Plan, op: ir.Op, outputs: set[ir.Value]) -> ir.Op | None:
 
 
 def _only_renames(op: ir.Op) -> bool:
-    """Whether reading an element costs no more than a load; what is stored quantized is even cheaper to read so."""
-    return op.name in _RENAMES
+    return op.name in ("metal.reshape", "metal.transpose", "metal.broadcast", "metal.slice", "metal.pad")
 
 
 def _readers(plan: _Plan, op: ir.Op) -> dict[Group, set[int]] | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from compiler.ir import TensorType, Value
+from compiler.ir import I32, TensorType, Value
 from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline
 
@@ -47,9 +47,8 @@ def skip_rms_norm(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
 
 
 def embed_layer_norm(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
-    """Without position ids, the positions are those in the sequence. The mask counts only in the second result."""
-    if len(m.ys) > 1 and m.ys[1].use_count:
-        raise Decline("the number of tokens that count is asked for")
+    """Without position ids, the positions are those in the sequence. The second result is how many tokens of the mask
+    are one, zero without a mask."""
     for ids in (m.segments, m.mask, m.positions):
         if ids is not None and ids.type.shape != m.ids.type.shape:
             raise Decline("not one number for each token")
@@ -65,7 +64,14 @@ def embed_layer_norm(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
     if m.segment is not None and m.segments is not None:
         total = b.op("onnx.Add", [total, b.op("onnx.Gather", [m.segment, m.segments], {"axis": 0})])
     y = b.op("onnx.LayerNormalization", [total, m.gamma, m.beta], {"axis": -1, "epsilon": m.e})
-    return _results(m, y, None, total)
+    count = None
+    if len(m.ys) > 1 and m.ys[1].use_count:
+        if m.mask is None:
+            counted = b.op("onnx.Mul", [m.ids, np.int32(0)])
+        else:
+            counted = b.op("onnx.Cast", [b.op("onnx.Equal", [m.mask, np.int32(1)])], {"to": I32})
+        count = b.op("onnx.ReduceSum", [counted, np.array([1])], {"keepdims": 0})
+    return _results(m, y, count, total)
 
 
 def attention(b: RuleBuilder, m: Bindings) -> Value:

@@ -25,7 +25,7 @@ from compiler.rewrite.prove_replay import recipe_of
 from compiler.rewrite.prove_seeds import Seeds
 from compiler.rewrite.prove_solve import Solving
 from compiler.rewrite.recipe import Realized, Recipe, realize
-from compiler.rewrite.rule_tests import build_graph
+from compiler.rewrite.rule_tests import build_graph, outputs_of
 
 #: How often one graph is mended before another is drawn.
 _REPAIRS = 8
@@ -83,13 +83,11 @@ class Search(Solving):
         self.globals: dict[str, Any] | None = None
 
     def _shown(self) -> Iterator[Recipe]:
-        """The graphs of the rule's own test blocks to which this variant applies."""
+        """The graphs of the rule's own test blocks to which this variant applies: of those that say that it does, and
+        of those that say that it does not, should they be wrong."""
         rule = self.entry.rule
         for test in rule.tests:
-            if test.after is None:
-                continue
-            wanted = {t.id for stmt in test.after for t in stmt.targets}
-            module = build_graph(self.library, rule, test, test.before, wanted)
+            module = build_graph(self.library, rule, test, test.before, outputs_of(test))
             for op in module.main.block.ops:
                 if op.name in self.entry.keys and self.entry.matcher.match(op, NO_TARGET) is not None:
                     yield recipe_of(module, op)
@@ -167,7 +165,7 @@ class Search(Solving):
     def wilder(self, instance: Instance) -> Instance:
         """The instance with infinities and NaN among its inputs: for results that are true or false."""
         leaves = {
-            n: replace(leaf, array=draw.contents(self.rng, leaf.type, wild=True))
+            n: replace(leaf, array=draw.infinite(self.rng, draw.contents(self.rng, leaf.type)))
             if leaf.array.dtype.kind == "f" and not leaf.constant and not leaf.pinned
             else leaf
             for n, leaf in instance.recipe.leaves.items()

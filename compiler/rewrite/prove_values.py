@@ -107,6 +107,15 @@ def contents(
         return out.astype(to.numpy).reshape(dims)
 
 
+def infinite(rng: random.Random, array: Array) -> Array:
+    """Floats of which each may have become infinite, or no number."""
+    out = array.copy()
+    for i in range(out.size):
+        if rng.random() < 0.3:
+            out.flat[i] = rng.choice((np.inf, -np.inf, np.nan))
+    return out
+
+
 def _floats(rng: random.Random, gen: Any, n: int, low: float | None, high: float | None) -> Array:
     kind = rng.random()
     if low is not None and high is not None and kind < 0.35:
@@ -205,7 +214,7 @@ def attribute(
             length = rng.choice([rank, rank, rank - 2, 2 * (rank - 2), 2 * rank, 1, 2])
             return tuple(small_ints(rng, max(length, 0), known, pools.ints))
         case "floats":
-            return tuple(rng.choice((0.0, 1.0, 0.5, 2.0)) for _ in range(rng.randint(1, max(rank, 1))))
+            return tuple(rng.choice((0.0, 1.0, 0.5, 2.0, 1.5)) for _ in range(rng.randint(1, max(rank, 1))))
         case "bools":
             return tuple(rng.random() < 0.5 for _ in range(rng.randint(1, max(rank, 1))))
         case "tensor":

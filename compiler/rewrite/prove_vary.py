@@ -56,8 +56,7 @@ class Varying:
                 if other.pinned:
                     try:
                         exact = other.array if other.literal is None else np.full(other.array.shape, other.literal)
-                        with np.errstate(over="ignore"):
-                            array = exact.astype(to.numpy)
+                        array = exact.astype(to.numpy)
                     except TypeError:
                         return None
                 leaves[n] = replace(other, array=array)
@@ -145,7 +144,8 @@ class Varying:
             return None
         spec = lookup(node.op).attributes[key]
         if wish is ANYTHING:
-            wish = draw.attribute(self.rng, spec, self.pools, self.shapes(recipe), ())
+            seen = [x.attributes[key] for x in self.sampler.seeds.of(node.op)[:60] if key in x.attributes]
+            wish = draw.attribute(self.rng, spec, self.pools, self.shapes(recipe), seen)
         attributes = {k: v for k, v in node.attributes.items() if k != key}
         if wish is not None:
             if isinstance(wish, np.ndarray) and spec.kind != "tensor":

@@ -63,7 +63,7 @@ def run_tests(library: Library, rules: Iterable[s.Rule]) -> Iterator[TestResult]
 
 def run_test(library: Library, rule: s.Rule, test: s.Test) -> TestResult:
     """Runs one test block. Raises RuleError as :func:`run_tests` does."""
-    wanted = {t.id for stmt in test.after for t in stmt.targets} if test.after is not None else None
+    wanted = outputs_of(test) if test.after is not None else None
     module = build_graph(library, rule, test, test.before, wanted)
     before = clone_module(module)
     entries = [e for e in library.stage(rule.stage).entries if e.rule.name == rule.name]
@@ -94,6 +94,15 @@ def _indented(lines: Sequence[str]) -> str:
 
 
 # ---- building
+
+
+def outputs_of(test: s.Test) -> set[str]:
+    """The names that the graphs before and after give out: those that both have; of an unchanged one, the last."""
+    before = {t.id for stmt in test.before for t in stmt.targets}
+    if test.after is None:
+        return {t.id for t in test.before[-1].targets}
+    after = {t.id for stmt in test.after for t in stmt.targets}
+    return before & after or after
 
 
 def build_graph(
@@ -127,7 +136,7 @@ def build_graph(
             value = resolver.expr(stmt.value, scope, building=True)
             _no_errors(resolver, library)
             source = compiler.build(value, scope, len(stmt.targets))
-            result = eval(source, {**compiler.globals}, {**values, "B": builder, "target": NO_TARGET})
+            result = eval(source, {**compiler.globals, **values, "B": builder, "target": NO_TARGET})
             results = result if len(stmt.targets) > 1 else (result,)
             for t, r in zip(stmt.targets, results):
                 values[local(t.id)] = made[t.id] = r

@@ -1,1 +1,0 @@
-"""``planish serve PKG``: a package that stays loaded and answers over a pipe; docs/serve.md has the protocol."""
