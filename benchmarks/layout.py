@@ -102,7 +102,7 @@ def main() -> int:
     parser.add_argument("--target", action="append", choices=["ane", "gpu", "cpu"])
     parser.add_argument("--verify", default="fast", choices=["full", "fast", "off"])
     parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     folders = [Path(f) for f in arguments.folders if Path(f).is_dir()]
     names = {f for f in arguments.folders if not Path(f).is_dir()}
     rows = []

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import typer
 
-from compiler import cli_rules
+from compiler import cli_rules, cli_store
+from compiler.cli_bench import bench_command
 from compiler.cli_bundle import bundle_command
+from compiler.cli_compare import compare_command
 from compiler.cli_compile import compile_command
 from compiler.cli_console import main
 from compiler.cli_export import export_command
 from compiler.cli_inspect import show_command
+from compiler.cli_optimize import optimize_command
 from compiler.cli_run import run_command
+from compiler.cli_serve import serve_command
 from compiler.cli_targets import targets_command
 
 
@@ -25,10 +29,15 @@ planish_app = _app(help="A compiler from ONNX to Core ML whose knowledge is rule
 planish_app.command("compile", no_args_is_help=True)(compile_command)
 planish_app.command("bundle", no_args_is_help=True)(bundle_command)
 planish_app.command("run", no_args_is_help=True)(run_command)
+planish_app.command("serve", no_args_is_help=True)(serve_command)
 planish_app.command("export", no_args_is_help=True)(export_command)
 planish_app.command("show", no_args_is_help=True)(show_command)
+planish_app.command("optimize", no_args_is_help=True)(optimize_command)
+planish_app.command("compare", no_args_is_help=True)(compare_command)
+planish_app.command("bench", no_args_is_help=True)(bench_command)
 planish_app.command("targets")(targets_command)
 planish_app.add_typer(cli_rules.app, name="rules")
+planish_app.add_typer(cli_store.app, name="store")
 
 
 def compile_main() -> None:

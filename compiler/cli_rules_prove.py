@@ -38,18 +38,31 @@ def prove_command(
     fast: Annotated[bool, typer.Option("--fast", help="20 instances of each rule.")] = False,
     seed: Annotated[int, typer.Option(help="Where the random numbers start.")] = 0,
     jobs: Annotated[int, typer.Option(help="Rules at a time.", show_default="as many as cores")] = 0,
+    cluster: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler whose workers prove; extra 'cluster'.")
+    ] = None,
     replay: Annotated[
         Path | None, typer.Option(metavar="FILE.ir", help="Run a counterexample again, on the rule it names.")
     ] = None,
 ) -> None:
     """Hold rules to their contracts on random instances, in onnxruntime. Exit code 1 if one is wrong or has too few."""
+    from compiler.proving import prover_of
+
     library, chosen = _chosen(files, rule)
-    prover = _prover(library)
+    prover = prover_of(library)
     if replay is not None:
         _replay(prover, replay)
         return
+    many = 20 if fast else count
+    if cluster is not None:
+        from compiler import cluster as cluster_
+
+        prover.warm(chosen)  # what is wrong with a stage is said here, not there
+        proofs = cluster_.prove(cluster, _own(files), chosen, many, seed)
+    else:
+        proofs = prover.prove_all(chosen, many, seed, jobs or os.cpu_count() or 1)
     bad = total = instances = 0
-    for proof in prover.prove_all(chosen, 20 if fast else count, seed, jobs or os.cpu_count() or 1):
+    for proof in proofs:
         total += 1
         instances += proof.instances
         if not proof.holds:
@@ -120,10 +133,11 @@ def explain_command(
     shape: Shapes = None,
 ) -> None:
     """Say where a rule fires on a model, and for the nearest misses which clause failed and what it saw."""
+    from compiler.proving import library_of
     from compiler.rewrite.explain import Watch
 
     options = _options(rules, target, os_, shape)
-    watch = Watch(_load(rules), name, node)
+    watch = Watch(library_of(rules or ()), name, node)
     _drive(model, options, watch)
     typer.echo(watch.render(most))
 
@@ -139,9 +153,10 @@ def stats_command(
     from rich.table import Table
 
     from compiler.errors import PlanishError
+    from compiler.proving import library_of
     from compiler.rewrite.explain import Meter
 
-    meter = Meter(_load(rules))
+    meter = Meter(library_of(rules or ()))
     paths = [p for m in models for p in (sorted(m.rglob("*.onnx")) if m.is_dir() else [m])]
     for path in paths:
         try:
@@ -161,34 +176,21 @@ def stats_command(
 
 def _chosen(files: Sequence[Path] | None, names: Sequence[str] | None) -> tuple[Library, list[Rule]]:
     """The library with the files, and the rules asked for."""
+    from compiler.proving import library_of
     from compiler.rewrite.explain import known_rule
-    from compiler.rewrite.library import LIBRARY
 
-    own = [f for f in files or () if f.resolve().parent != LIBRARY]
+    own = _own(files)
     wanted = [str(f) if f in own else f"rules/{f.name}" for f in files] if files else None
-    library = _load(own)
+    library = library_of(own)
     rules = [r for r in library.rules.values() if wanted is None or r.file in wanted]
     return library, [known_rule(library, n) for n in names] if names else rules
 
 
-def _load(rules: Sequence[Path] | None) -> Library:
-    import compiler.dialects.mil
-    import compiler.dialects.onnx  # noqa: F401 (registers the operators that rules name)
-    from compiler import meaning
-    from compiler.rewrite.library import load_library
+def _own(files: Sequence[Path] | None) -> list[Path]:
+    """Those files that are not the library's."""
+    from compiler.rewrite.library import LIBRARY
 
-    library = load_library(rules or ())
-    meaning.install(library)
-    return library
-
-
-def _prover(library: Library) -> Prover:
-    from compiler.rewrite.prove import Prover
-    from compiler.target import Target
-    from passes import narrow
-
-    releases = [Target.of(unit, os) for unit in ("ane", "gpu", "cpu") for os in ("ios16", "ios17", "ios18", "ios26")]
-    return Prover(library, releases, narrow.run)
+    return [f for f in files or () if f.resolve().parent != LIBRARY]
 
 
 def _options(rules: Sequence[Path] | None, target: str, os: str, shape: Sequence[str] | None) -> Options:

@@ -73,6 +73,8 @@ def emit_and_prove(
     def put(final: Module) -> None:
         write(final, draft, library, report, options.metadata)
 
+    if target.precision == "fp16":
+        keep.update(_quiet_norms(lowered, tries, expected, library, report))
     for _ in range(ROUNDS):
         final = stored()
         put(final)
@@ -98,6 +100,31 @@ def emit_and_prove(
         report.note(f"moved {len(more)} operators to f32: {next(iter(more.values()))}")
     assert reference is not None
     raise failure(model, reference, trial, tries, options, report)
+
+
+def _quiet_norms(
+    lowered: Module,
+    tries: Sequence[Mapping[str, Array]],
+    expected: Sequence[Sequence[Array]],
+    library: Library,
+    report: Report,
+) -> dict[Op, str]:
+    """The norms that stay in f32 for their epsilon's sake; notes what becomes of the others'."""
+    from compiler import precision_norms
+    from compiler.precision import Trial
+
+    norms = precision_norms.with_tiny_epsilon(lowered)
+    if not norms:
+        return {}
+    trial = Trial(lowered, [list(t.values()) for t in tries], expected, library, report.target.os)
+    found = precision_norms.quiet(trial)
+    if len(found) < len(norms):
+        least = min(float(op.attributes["epsilon"]) for op in norms)
+        report.note(
+            f"epsilon {least:.0e} of {len(norms) - len(found)} norms becomes 6e-08, the smallest half: it would show "
+            f"in rows of variance under {precision_norms.least_variance(least):.1e}"
+        )
+    return found
 
 
 def know_the_model(module: Module, report: Report) -> None:
@@ -177,11 +204,16 @@ def origin(module: Module, library: Library, report: Report) -> dict[str, str]:
     """Where a package comes from, as it says itself: compiler, model, rules."""
     from importlib.metadata import version
 
+    from compiler import description
+    from compiler.features.batch import ROWS_APART
+
+    rows = {description.ROWS: description.APART} if module.attributes.get(ROWS_APART) else {}
     return {
         "planish.version": version("planish"),
         "planish.source": Path(report.model).name,
         "planish.source.sha256": module.attributes["sha256"],
         "planish.rules.sha256": library.hash,
+        **rows,
     }
 
 

@@ -21,6 +21,9 @@ Shapes = tuple[tuple[int, ...], ...]
 #: shapes that the next operator waits for, and programs compute few shapes from shapes that are computed themselves.
 _TURNS = 8
 
+#: For how many combinations of input shapes a session stays loaded; the one that was used longest ago goes first.
+_KEPT = 32
+
 
 def read_package(path: str | Path) -> Module:
     """The mil module of a package on disk."""
@@ -36,8 +39,8 @@ class MilSession:
     A module with open dimensions is given meaning for each combination of input shapes that it is run on, all sizes
     known: so does Core ML, and what an operator means can depend on them.
 
-    States are zeros at first and stay between runs, which so are calls in a row. Of a classifier's dictionary the
-    values are given, in the order of its classes.
+    States are zeros at first and stay between runs, which so are calls in a row; ``states`` holds them by name and may
+    be set, to go on from others. Of a classifier's dictionary the values are given, in the order of its classes.
     """
 
     def __init__(self, module: Module, library: Library, probes: Sequence[Value] | None = None) -> None:
@@ -55,7 +58,7 @@ class MilSession:
             function.set_outputs(probes, [f"probe_{i}" for i in range(len(probes))])
         if any(isinstance(v.type, TensorType) and v.type.dtype is F16 for v in _values(module)):
             emulate.run(module)
-        self._states = {
+        self.states: dict[str, Array] = {
             a.name: np.zeros(a.type.static_shape, np.float32)
             for a in function.inputs
             if a.name in states and isinstance(a.type, TensorType)
@@ -73,21 +76,24 @@ class MilSession:
         given = iter(inputs)
         for name, type_ in self._types:
             assert isinstance(type_, TensorType)
-            array = self._states[name] if name in self._states else next(given)
+            array = self.states[name] if name in self.states else next(given)
             fed[name] = np.asarray(array).astype(type_.dtype.numpy, copy=False)
         assert next(given, None) is None, "more arrays than inputs"
         shapes = tuple(a.shape for a in fed.values()) if self._open else ()
-        session = self._sessions.get(shapes)
+        session = self._sessions.pop(shapes, None)
         if session is None:
             module = clone_module(self._module)
             for argument in module.main.inputs:
                 assert isinstance(argument.type, TensorType)
                 argument.type = argument.type.with_shape(fed[argument.name].shape)
-            session = self._sessions[shapes] = _session(module, self._library)
+            session = _session(module, self._library)
+            if len(self._sessions) >= _KEPT:
+                self._sessions.pop(next(iter(self._sessions)))
+        self._sessions[shapes] = session
         results = list(session.run(fed))
-        if self._states:
-            kept = results[len(results) - len(self._states) :]
-            self._states = dict(zip(self._states, kept, strict=True))
+        if self.states:
+            kept = results[len(results) - len(self.states) :]
+            self.states = dict(zip(self.states, kept, strict=True))
             results = results[: len(results) - len(kept)]
         for classifier in self.classifiers:
             results = classifier.restore(results)

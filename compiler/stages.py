@@ -132,6 +132,9 @@ def lower(module: Module, library: Library, report: Report) -> None:
         laid = layout.run(module, in_order=target.unit != "ane")
         check(module, "pass layout")
         run(cse, module)
+        if target.unit != "ane":
+            rewrite(library, module, "wide", report)
+            run(dce, module)
         report.interior = layout.interior(module)
         stage.what = f"{report.interior} transposes and reshapes inside"
         stage.result = f"{laid.before} → {laid.after} in all"

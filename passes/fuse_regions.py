@@ -40,6 +40,9 @@ _EXPENSIVE = frozenset(
 )  # fmt: skip
 
 
+_RENAMES = frozenset(f"metal.{n}" for n in ("reshape", "transpose", "broadcast", "slice", "pad", "dequantize"))
+
+
 @dataclass(eq=False)
 class Group:
     """A kernel to be: its anchor, if it has one, the operators it holds, and the values that it stores."""
@@ -317,7 +320,8 @@ def _place(plan: _Plan, op: ir.Op, outputs: set[ir.Value]) -> ir.Op | None:
 
 
 def _only_renames(op: ir.Op) -> bool:
-    return op.name in ("metal.reshape", "metal.transpose", "metal.broadcast", "metal.slice", "metal.pad")
+    """Whether reading an element costs no more than a load; what is stored quantized is even cheaper to read so."""
+    return op.name in _RENAMES
 
 
 def _readers(plan: _Plan, op: ir.Op) -> dict[Group, set[int]] | None:

@@ -20,6 +20,12 @@ from compiler.ir import F16, F32, NOWHERE, Block, BlockArgument, DType, Module, 
 #: 4.9e-4 each; what loses more lies in the subnormal range or has left it.
 CONSTANT_LOSS = 2e-3
 
+#: The epsilon of these guards a variance that they compute of their own input. Where it would vanish it becomes the
+#: smallest half, as coremltools has it (add_fp16_cast). That decides where a variance is of that size; whether one is,
+#: is looked at on the proof's inputs (compiler/precision_norms.py).
+NORMS = frozenset({"mil.layer_norm", "mil.instance_norm"})
+SMALLEST = float(np.finfo(np.float16).smallest_subnormal)
+
 _LARGEST = float(np.finfo(np.float16).max)
 _CHUNK = 1 << 20
 
@@ -192,7 +198,7 @@ class _Conversion:
             if reason is not None:
                 return reason
         for name, spec in op.defn.attributes.items():
-            if spec.kind != "float":
+            if spec.kind != "float" or (name == "epsilon" and epsilon_vanishes(op)):
                 continue
             # A default that vanishes (log's epsilon of 1e-45) was nobody's choice and vanishes in Core ML as well.
             value = op.attributes.get(name)
@@ -270,3 +276,11 @@ def _halve_attributes(op: Op) -> None:
     for name, value in op.attributes.items():
         if isinstance(value, np.ndarray) and value.dtype == np.float32:
             op.attributes[name] = value.astype(np.float16)
+    if epsilon_vanishes(op):
+        op.attributes["epsilon"] = SMALLEST
+
+
+def epsilon_vanishes(op: Op) -> bool:
+    """Whether ``op`` is a norm whose epsilon is smaller than the smallest half."""
+    epsilon = op.attributes.get("epsilon")
+    return op.name in NORMS and isinstance(epsilon, float) and 0.0 < epsilon < SMALLEST

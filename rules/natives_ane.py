@@ -43,6 +43,13 @@ def attention_per_head_selected(b: RuleBuilder, m: Bindings) -> Value:
     return _per_head(b, m, lambda s, h: b.op("mil.select", [condition(h), s, m.least]))
 
 
+def attention_per_head_biased_selected(b: RuleBuilder, m: Bindings) -> Value:
+    """softmax(c ? q kᵀ + bias : least) v."""
+    heads = shape_of(m.y)[-3]
+    bias, condition = (_per_head_of_scores(b, x, heads) for x in (m.bias, m.c))
+    return _per_head(b, m, lambda s, h: b.op("mil.select", [condition(h), b.op("mil.add", [s, bias(h)]), m.least]))
+
+
 def _per_head(b: RuleBuilder, m: Bindings, step: Step) -> Value:
     """Scores bkhc,bchq → bkhq, softmax over the keys, values bchk,bkhq → bchq, for each head; heads joined as channels.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from compiler import ir
 from compiler.ir import TensorType, Value
 from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline, axis, shape
@@ -191,9 +192,63 @@ def _number(b: RuleBuilder, value: float, like: Value) -> Value:
     return b.constant(np.array(value, like.type.dtype.numpy), "metal")
 
 
+def stored_quantized(b: RuleBuilder, x: Value, scale: Array, zero: Array | None, axis_: int, block: int) -> Value:
+    """A constant that is brought back where it is read, its scale and zero point as onnx.DequantizeLinear has them."""
+    if scale.size == 1:
+        scale, block = scale.reshape(()), 0
+    operands = [x, b.constant(scale, "metal")]
+    if zero is not None and zero.any():
+        operands.append(b.constant(zero.astype(scale.dtype).reshape(scale.shape), "metal"))
+    out: Value = b.op("metal.dequantize", operands, {"axis": axis_, "block": block})
+    return out
+
+
+def transposed_weights(b: RuleBuilder, m: Bindings) -> Value:
+    """The transpose of a constant that is stored quantized: of what is stored."""
+    x = b.constant(np.ascontiguousarray(m.w.transpose(m.p)), "metal")
+    scale, zero = (None if v is None else np.asarray(v) for v in (m.s, m.z))
+    assert scale is not None
+    if m.k:
+        scale, zero = scale.transpose(m.p), None if zero is None else zero.transpose(m.p)
+    return stored_quantized(b, x, scale, zero, m.p.index(m.a), m.k)
+
+
+def matmul_of_bits(b: RuleBuilder, m: Bindings) -> Value:
+    """msft.MatMulNBits: weights of 4 or 8 bits in blocks along the inner dimension, a row for each of the columns."""
+    if m.bits not in (4, 8):
+        raise Decline(f"weights of {m.bits} bits")
+    blocks = -(-m.K // m.block)
+    packed, scale = constant_of(m.w, "the weights"), constant_of(m.s, "the scales").reshape(m.N, blocks)
+    rows = _unpacked(packed.reshape(m.N, blocks, -1), m.bits).reshape(m.N, blocks * m.block)[:, : m.K]
+    zero = np.full((m.N, blocks), 1 << (m.bits - 1), np.uint8)
+    if m.z is not None:
+        given = constant_of(m.z, "the zero points")
+        if given.dtype.kind == "f":
+            raise Decline("zero points that are floats")
+        zero = _unpacked(given.reshape(m.N, -1), m.bits)[:, :blocks]
+    dtype = ir.dtype(f"u{m.bits}").numpy
+    x = b.constant(np.ascontiguousarray(rows.T.astype(dtype)), "metal")
+    weights = stored_quantized(b, x, np.ascontiguousarray(scale.T), np.ascontiguousarray(zero.T), 0, m.block)
+    y: Value = b.op("metal.matmul", [m.x, weights])
+    return y
+
+
+def _unpacked(array: Array, bits: int) -> Array:
+    """Bytes as numbers of so many bits along the last dimension, the lower half of a byte first."""
+    if bits == 8:
+        return array
+    return np.stack([array & 15, array >> 4], -1).reshape(*array.shape[:-1], -1)
+
+
 def dequantize(b: RuleBuilder, m: Bindings) -> Value:
-    """onnx.DequantizeLinear per tensor or per axis: ``(x − z) · s``."""
+    """onnx.DequantizeLinear per tensor or per axis: ``(x − z) · s``; constants stay as they are stored."""
     rank = len(shape(m.x))
+    if m.x.constant is not None:
+        scale = constant_of(m.s, "the scale")
+        zero = None if m.z is None else constant_of(m.z, "the zero point")
+        return stored_quantized(b, m.x, scale, zero, axis(m.a, rank) if rank else 0, m.k)
+    if m.k:
+        raise Decline("blocks of what is computed at run time")
 
     def along(array: Array) -> Array:
         if array.size == 1:
@@ -425,5 +480,18 @@ def _resized(
 
 
 def nms(b: RuleBuilder, m: Bindings) -> Value:
-    """onnx.NonMaxSuppression gives as many boxes as it finds, which no fixed buffer holds."""
-    raise Decline("the number of boxes is not known at compile time")
+    """onnx.NonMaxSuppression where what it finds is an output: a buffer for the most there can be, and its rows."""
+    if any(not u.defn.terminator for u in m.y.users):
+        raise Decline("the number of boxes is not known at compile time, and something is computed from them")
+    limit = 0 if m.limit is None else int(constant_of(m.limit, "the limit").reshape(-1)[0])
+    if limit < 1:
+        raise Decline("no box may be chosen")
+    attributes = {
+        "limit": min(limit, 2**31 - 1),
+        "iou": 0.0 if m.iou is None else float(constant_of(m.iou, "the overlap").reshape(-1)[0]),
+        "score": -math.inf if m.score is None else float(constant_of(m.score, "the least score").reshape(-1)[0]),
+        "center": bool(m.c),
+    }
+    found = b.op("metal.nms", [m.b, m.s], attributes, results=2)
+    out: Value = b.op("metal.trim", list(found))
+    return out

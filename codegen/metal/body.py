@@ -37,7 +37,11 @@ _FLOATS = {"remainder": "fmod({0}, {1})", "floor_mod": "{0} - floor({0} / {1}) *
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How a tensor lies in a buffer of MSL type ``store``: element ``i`` at ``offset + Σ stride · i``, in elements."""
+    """How a tensor lies in a buffer of MSL type ``store``: element ``i`` at ``offset + Σ stride · i``, in elements.
+
+    ``width`` elements are loaded as one; all else counts in such vectors. Elements of ``nibble`` and ``signed_nibble``
+    are halves of bytes.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -46,11 +50,36 @@ class Access:
     offset: int = 0
     width: int = 1
 
+    @property
+    def pointee(self) -> str:
+        """The MSL type that the kernel's pointer is to."""
+        if self.store.endswith("nibble"):
+            return f"uchar{self.width // 2}" if self.width > 1 else "uchar"
+        return f"{self.store}{self.width}" if self.width > 1 else self.store
+
+    def load(self, where: Sequence[Index]) -> str:
+        """What stands there, as it is stored."""
+        if self.store.endswith("nibble"):
+            at = self.at(where).text
+            return f"{self.store}s({self.name}[{at}])" if self.width > 1 else f"{self.store}({self.name}, {at})"
+        return f"{self.name}[{self.at(where).text}]"
+
     def at(self, where: Sequence[Index]) -> Index:
         out = index.of(self.offset)
         for i, s in zip(where, self.strides, strict=True):
             out = out + i * s
         return out
+
+
+def quantized(value: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value | None] | None:
+    """The integers, the scale and the zero point of a constant that is stored quantized; None of another value."""
+    op = value.op
+    if op is None or op.name != "metal.dequantize":
+        return None
+    x, scale, zero = (*op.operands, None)[:3]
+    assert x is not None
+    assert scale is not None
+    return x, scale, zero
 
 
 def register_type(type_: ir.Type) -> str:
@@ -108,6 +137,17 @@ class Body:
             self.open(f"for (int {name} = 0; {name} < {size}; ++{name})")
         return index.variable(name, size)
 
+    def named(self, name: str, at: Index) -> Index:
+        """The index in a variable of that name, where it is no variable or number already."""
+        low, high = at.bounds
+        if low == high or (len(at.terms) == 1 and at.terms[0][1] == 1 and at.terms[0][0].kind == "var"):
+            return at
+        text = at.text
+        if len(at.terms) == 1 and at.terms[0][1] == 1 and not at.constant:
+            text = text.removeprefix("(").removesuffix(")")
+        self.line(f"const int {name} = {text};")
+        return index.ranged(name, low, high)
+
     def fresh(self, stem: str) -> str:
         self.count += 1
         return f"{stem}{self.count}"
@@ -154,8 +194,59 @@ class Body:
     def _load(self, value: ir.Value, where: Sequence[Index]) -> str:
         access = self.accesses[value]
         kind = register_type(value.type)
-        text = f"{access.name}[{access.at(where).text}]"
-        return text if access.store == kind else f"{kind}({text})"
+        text = access.load(where)
+        return text if access.store == kind or access.store.endswith("nibble") else f"{kind}({text})"
+
+    def vector(self, value: ir.Value, where: Sequence[Index], scales: Sequence[Index] = ()) -> str:
+        """An expression for as many neighbours as an operand is loaded by; ``where`` and ``scales`` are in vectors.
+
+        Args:
+            scales: where the scale and the zero point of a dequantized constant lie; see :func:`quantized`.
+        """
+        constant = quantized(value)
+        access = self.accesses[constant[0] if constant else value]
+        kind = f"float{access.width}"
+        text = f"{kind}({access.load(where)})"
+        if constant is None:
+            return text
+        _, scale, shift = constant
+        if shift is not None:
+            text = f"({text} - {self._scale(shift, scales, 'zero')})"
+        return f"{text} * {self._scale(scale, scales, 'scale')}"
+
+    def hoist(self, value: ir.Value, scales: Sequence[Index]) -> None:
+        """Loads the scale and the zero point of a dequantized constant now, for :meth:`vector` to use."""
+        for v, stem in zip((quantized(value) or ())[1:], ("scale", "zero"), strict=False):
+            if v is not None:
+                self._scale(v, scales, stem)
+
+    def _scale(self, value: ir.Value, where: Sequence[Index], stem: str) -> str:
+        access = self.accesses.get(value)
+        if access is None or access.width == 1:
+            return self.element(value, where)
+        key = (value, ",".join(i.text for i in where))
+        for scope in self.known:
+            if key in scope:
+                return scope[key]
+        kind = f"float{access.width}"
+        self.line(f"const {kind} {stem} = {kind}({access.load(where)});")
+        self.known[-1][key] = stem
+        return stem
+
+    def _dequantized(self, op: ir.Op, where: Sequence[Index]) -> str:
+        x, scale, zero = quantized(op.result) or (None, None, None)
+        assert x is not None
+        assert scale is not None
+        axis, block = op.attributes["axis"], op.attributes["block"]
+        at = [] if not static(scale) else [where[axis]]
+        if block:
+            at = [i // block if d == axis else i for d, i in enumerate(where)]
+        text = f"float({self.element(x, where)})"
+        if zero is not None:
+            text = f"({text} - {self.element(zero, at)})"
+        name = self.fresh("dequantized")
+        self.line(f"const float {name} = {text} * {self.element(scale, at)};")
+        return name
 
     def _moved(self, op: ir.Op, where: Sequence[Index]) -> str:
         x = op.operands[0]
@@ -186,6 +277,8 @@ class Body:
                 return self.element(x, [*where[:axis], row, *where[axis + 1 :]])
             case "metal.gather_nd":
                 return self._gathered_nd(op, x, where)
+            case "metal.dequantize":
+                return self._dequantized(op, where)
         raise UnsupportedError(f"no Metal kernel reads through {op.name} yet", "--target cpu")
 
     def _padded(self, op: ir.Op, x: ir.Value, where: Sequence[Index]) -> str:
@@ -279,8 +372,14 @@ class Body:
             at, value = places[root], self.stand_ins[root]
         else:
             value = self.element(root, at)
-        self.line(f"{out.name}[{out.at(at).text}] = {out.store}({value});")
+        stored = value if out.store == register_type(root.type) else f"{out.store}({value})"
+        self.line(f"{out.name}[{out.at(at).text}] = {stored};")
         self.stand_ins = {}
+
+
+def zero(width: int) -> str:
+    """Nothing, as a float or as so many."""
+    return f"float{width}(0.0f)" if width > 1 else "0.0f"
 
 
 def literal(value: object) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codegen.metal import kernels
+from codegen.metal import helpers, kernels
 from codegen.metal.body import Access, Body, static
 from codegen.metal.launch import Array, Launch, Packing
 from codegen.metal.program import STORED, Binding, Buffer, Dispatch, Program, row_major, store_type
@@ -23,16 +23,6 @@ HEADER = """#include <metal_stdlib>
 using namespace metal;
 
 // Written by planish. A thread computes in float, whatever the buffers hold.
-"""
-
-#: Metal has no erf. Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26: off by less than 1.5e-7.
-ERF = """
-inline float erf_of(float x) {
-    const float t = 1.0f / (1.0f + 0.3275911f * abs(x));
-    const float q = ((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t;
-    const float p = ((q - 0.284496736f) * t + 0.254829592f) * t;
-    return copysign(1.0f - p * exp(-x * x), x);
-}
 """
 
 
@@ -63,6 +53,15 @@ class _Emitter:
             self._own(v, v.name, "input")
         outputs = dict(zip(self.main.outputs, self.main.output_names, strict=True))
         self._join_parts()
+        trims = [op for op in self.main.block.ops if op.name == "metal.trim"]
+        for op in trims:
+            rows, count = op.operands
+            assert rows is not None
+            assert count is not None
+            self._own(rows, outputs[op.result], "output")
+            self._own(count, f"{outputs[op.result]}.rows", "count")
+            self.places[op.result] = self.places[rows]
+            program.buffers[self.places[rows].buffer].rows = self.places[count].buffer
         for op in self.main.block.ops:
             if op.name != "metal.kernel":
                 continue
@@ -75,7 +74,7 @@ class _Emitter:
         for op in self.main.block.ops:
             if op.name == "metal.kernel":
                 self._dispatch(op)
-            elif op.defn.constant is None and not op.defn.terminator and op.name != "metal.join":
+            elif op.defn.constant is None and not op.defn.terminator and op.name not in ("metal.join", "metal.trim"):
                 raise UnsupportedError(f"{op.name} has no place in a Metal program", "--target cpu")
         order = {b: i for i, b in enumerate(self._output_order())}
         assert len(order) == len(self.main.outputs)
@@ -83,7 +82,7 @@ class _Emitter:
         _waits(program)
         _pack(program)
         body = "".join(self.written)
-        program.source = HEADER + (ERF if "erf_of(" in body else "") + body
+        program.source = HEADER + helpers.used_by(body) + body
         return program
 
     def _output_order(self) -> list[int]:
@@ -125,9 +124,14 @@ class _Emitter:
         if array.dtype.kind in "iu" and array.size and (array.max() > 2**31 - 1 or array.min() < -(2**31)):
             array = np.clip(array, -(2**31), 2**31 - 1)  # bounds such as "to the end"
         buffers = self.program.buffers
+        if _nibbles(value):
+            array = _halves_of_bytes(array)
         buffers.append(Buffer(value.name, "constant", store, array.shape))
         self.program.constants[len(buffers) - 1] = np.ascontiguousarray(array.astype(STORED[store], copy=False))
         return len(buffers) - 1
+
+    def _elements(self, value: ir.Value, place: _Place) -> str:
+        return _nibbles(value) or self.program.buffers[place.buffer].store
 
     def _packed(self, value: ir.Value, packing: Packing) -> _Place | None:
         """Where an operand lies as vectors, strides and offset in vectors; None if it cannot be read so."""
@@ -155,14 +159,14 @@ class _Emitter:
             packed = self._packed(outside, wanted[inside]) if inside in wanted else None
             if packed is None:
                 place = self.places.get(outside) or self._constant(outside)
-                store = self.program.buffers[place.buffer].store
+                store = self._elements(outside, place)
                 accesses[inside] = Access(f"x{i}", static(outside), store, place.strides, place.offset)
             else:
                 place, width = packed, wanted[inside].width
-                store = f"{self.program.buffers[place.buffer].store}{width}"
+                store = self._elements(outside, place)
                 accesses[inside] = Access(f"x{i}", wanted[inside].shape, store, place.strides, place.offset, width)
             bindings.append(Binding(place.buffer))
-            parameters.append(f"device const {store}* x{i}")
+            parameters.append(f"device const {accesses[inside].pointee}* x{i}")
         outs = []
         for i, result in enumerate(op.results):
             place = self.places[result]
@@ -192,9 +196,9 @@ class _Emitter:
 
     def _text(self, op: ir.Op, parameters: list[str], launch: Launch, body: Body) -> str:
         """The name of the kernel, which is written unless the same text is there already."""
-        several = len(parameters) > 3
         listed = [f"{p} [[buffer({i})]]" for i, p in enumerate(parameters)]
         listed += [f"{type_} {name} [[{attribute}]]" for type_, name, attribute in launch.positions]
+        several = sum(map(len, listed)) > 70
         separator = ",\n    " if several else ", "
         head = ("\n    " if several else "") + separator.join(listed) + ("\n" if several else "")
         text = f"({head}) {{\n" + "\n".join([*launch.opening, *body.lines]) + "\n}\n"
@@ -222,6 +226,19 @@ def emit(module: ir.Module, half: bool = False, full: frozenset[ir.Value] = froz
         UnsupportedError: no template writes a kernel.
     """
     return _Emitter(module, half, full).run()
+
+
+def _nibbles(value: ir.Value) -> str:
+    """How the halves of bytes are called that hold the elements of a value; empty where whole bytes do."""
+    assert isinstance(value.type, ir.TensorType)
+    return {"u4": "nibble", "i4": "signed_nibble"}.get(value.type.dtype.name, "")
+
+
+def _halves_of_bytes(array: Array) -> Array:
+    """Integers of four bits as bytes, the first of two in the lower half."""
+    flat = array.astype(np.int8).reshape(-1).view(np.uint8) & 15
+    flat = np.append(flat, np.zeros(len(flat) % 2, np.uint8))
+    return flat[::2] | flat[1::2] << 4
 
 
 def _comment(op: ir.Op) -> str:

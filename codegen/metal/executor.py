@@ -1,4 +1,9 @@
-"""A program of Metal kernels on this machine's CPU: the same source, the same plan, one threadgroup after another."""
+"""A program of Metal kernels on this machine's CPU: the same source, the same plan, one threadgroup after another.
+
+It runs in a process of its own, every buffer between guard pages, so that a kernel that leaves its buffers or its
+arrays, or does not end, is found and named. A run in another order does all that the plan leaves open another way:
+threads and threadgroups go backwards, and so do dispatches between two barriers.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from codegen.metal.library import Library
+from codegen.metal import apart
+from codegen.metal.guard import guarded
+from codegen.metal.library import DispatchError, Library
 from codegen.metal.program import STORED, Dispatch, Program
 from compiler.errors import UserError
 from compiler.ir import dtype
@@ -17,11 +24,14 @@ Array = np.ndarray[Any, Any]
 #: What memory holds before a kernel writes it: NaN as floats and halves, so that what nobody wrote shows.
 _UNWRITTEN = 0xFF
 
+#: How kernels are compiled to run: an index outside an array of known size is a trap.
+FLAGS = ("-O2", "-march=native", "-fsanitize=bounds", "-fsanitize-trap=all")
+
 
 class Session:
     """A program built for this machine, ready to run."""
 
-    def __init__(self, program: Program, flags: Sequence[str] = ("-O2", "-march=native")) -> None:
+    def __init__(self, program: Program, flags: Sequence[str] = FLAGS) -> None:
         """Compiles the source, or takes what was built before from the cache.
 
         Raises:
@@ -31,31 +41,57 @@ class Session:
         self.program = program
         self._library = Library(program.source, flags=flags)
 
-    def run(self, inputs: Mapping[str, Array], order: int = 0) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array], order: int = 0, seconds: int = apart.SECONDS) -> dict[str, Array]:
         """The outputs by name, with the element types that the model declares.
 
         Args:
-            order: in which order the threads of a threadgroup run; see :meth:`Library.run`.
+            order: 0 runs threads, and dispatches that need not wait for one another, as they come, each buffer in
+                memory of its own; 1 runs them in reverse and others shuffle threads with that seed, scratch buffers
+                sharing the heap as the plan says.
+            seconds: how long it may take.
 
         Raises:
             UserError: an input is missing or has another shape.
-            DispatchError: a dispatch breaks a limit, or its threads do not meet where they must.
+            DispatchError: a dispatch breaks a limit or leaves its buffers, its threads do not meet where they must,
+                or it does not end.
         """
-        memory = self._memory(inputs)
-        for d in self.program.dispatches:
-            self._dispatch(d, memory, order)
-        out = {}
-        for i in self.program.of_kind("output"):
-            b = self.program.buffers[i]
-            out[b.name] = memory[i].astype(dtype(b.declared).numpy, copy=False)
-        return out
+        program = self.program
+        told = [*program.of_kind("output"), *program.of_kind("count")]
+        outputs = [program.buffers[i] for i in told]
+        given = self.given(inputs)
+
+        def work(announce: Any) -> list[Array]:
+            memory = self._scattered(given) if order == 0 else self._as_planned(given)
+            for step in self._steps(order):
+                announce(step)
+                self._dispatch(program.dispatches[step], [memory(b.buffer, step) for b in
+                                                          program.dispatches[step].bindings], order)  # fmt: skip
+            end = len(program.dispatches)
+            return [memory(i, end).view(STORED[b.store]).reshape(b.shape) for i, b in zip(told, outputs, strict=True)]
+
+        try:
+            found = apart.run(work, [(b.shape, STORED[b.store]) for b in outputs], seconds)
+        except apart.CrashError as e:
+            raise DispatchError(f"{program.dispatches[e.step].kernel}: {e}") from None
+        except apart.FailedError as e:
+            raise DispatchError(str(e)) from None
+        by_buffer = dict(zip(told, found, strict=True))
+        return {
+            b.name: by_buffer[i][: None if b.rows < 0 else int(by_buffer[b.rows][0])].astype(
+                dtype(b.declared).numpy, copy=False
+            )
+            for i, b in zip(told, outputs, strict=True)
+            if b.kind == "output"
+        }
 
     def trace(self, inputs: Mapping[str, Array]) -> list[Array]:
         """What each dispatch writes, in order: copies of whole buffers, joined ones as far as they are filled."""
-        memory = self._memory(inputs)
+        given = self.given(inputs)
+        heap = np.full(max(self.program.heap, 1), _UNWRITTEN, np.uint8)
+        memory = [self._place(i, given, heap) for i in range(len(self.program.buffers))]
         out = []
         for d in self.program.dispatches:
-            self._dispatch(d, memory, 0)
+            self._dispatch(d, [memory[b.buffer] for b in d.bindings], 0)
             for b in d.bindings:
                 if b.writes:
                     buffer = self.program.buffers[b.buffer]
@@ -63,28 +99,73 @@ class Session:
                     out.append(array.reshape(buffer.shape).copy())
         return out
 
-    def _memory(self, inputs: Mapping[str, Array]) -> list[Array]:
+    def given(self, inputs: Mapping[str, Array]) -> dict[int, Array]:
+        """What input and constant buffers hold, by index."""
         program = self.program
-        heap = np.full(max(program.heap, 1), _UNWRITTEN, np.uint8)
-        memory: list[Array] = []
-        for i, b in enumerate(program.buffers):
-            stored = STORED[b.store]
-            if b.kind == "input":
-                memory.append(_given(inputs, b.name, b.shape, stored))
-            elif b.kind == "constant":
-                memory.append(program.constants[i])
-            elif b.kind == "output":
-                memory.append(np.full(b.size, _UNWRITTEN, np.uint8).view(stored).reshape(b.shape))
-            else:
-                memory.append(heap[b.offset : b.offset + b.size])
+        out = {}
+        for i in program.of_kind("input"):
+            b = program.buffers[i]
+            out[i] = _checked(inputs, b.name, b.shape, STORED[b.store])
+        return {**out, **{i: program.constants[i] for i in program.of_kind("constant")}}
+
+    def _steps(self, order: int) -> list[int]:
+        """Dispatches in the order in which they run: within one barrier interval, any will do."""
+        if order == 0:
+            return list(range(len(self.program.dispatches)))
+        intervals: list[list[int]] = []
+        for i, d in enumerate(self.program.dispatches):
+            if d.wait or not intervals:
+                intervals.append([])
+            intervals[-1].append(i)
+        return [i for interval in intervals for i in reversed(interval)]
+
+    def _scattered(self, given: Mapping[int, Array]) -> Any:
+        """Memory where each buffer lies alone before a guard page, from its first dispatch to its last."""
+        alive: dict[int, Array] = {}
+        buffers = self.program.buffers
+
+        def memory(buffer: int, step: int) -> Array:
+            for i in [i for i in alive if buffers[i].last < step and buffers[i].kind not in ("output", "count")]:
+                del alive[i]
+            if buffer not in alive:
+                alive[buffer] = _alone(buffers[buffer].size, given.get(buffer), at_end=True)
+            return alive[buffer]
+
         return memory
 
+    def _as_planned(self, given: Mapping[int, Array]) -> Any:
+        """Memory with scratch buffers in one heap; the heap and every other buffer lie behind a guard page."""
+        heap = guarded(max(self.program.heap, 1), at_end=False, fill=_UNWRITTEN)
+        alive: dict[int, Array] = {}
+
+        def memory(buffer: int, step: int) -> Array:
+            b = self.program.buffers[buffer]
+            if b.kind == "scratch":
+                return heap[b.offset : b.offset + b.size]
+            if buffer not in alive:
+                alive[buffer] = _alone(b.size, given.get(buffer), at_end=False)
+            return alive[buffer]
+
+        return memory
+
+    def _place(self, i: int, given: Mapping[int, Array], heap: Array) -> Array:
+        b = self.program.buffers[i]
+        if b.kind == "scratch":
+            return heap[b.offset : b.offset + b.size]
+        return given[i] if i in given else np.full(b.size, _UNWRITTEN, np.uint8)
+
     def _dispatch(self, d: Dispatch, memory: Sequence[Array], order: int) -> None:
-        buffers: dict[int, Array | int] = {k: memory[b.buffer] for k, b in enumerate(d.bindings)}
-        self._library.run(d.kernel, [d.groups], [d.threads], buffers, order=order)
+        self._library.run(d.kernel, [d.groups], [d.threads], dict(enumerate(memory)), order=order)
 
 
-def _given(inputs: Mapping[str, Array], name: str, shape: tuple[int, ...], stored: Any) -> Array:
+def _alone(size: int, content: Array | None, at_end: bool) -> Array:
+    memory = guarded(size, at_end, _UNWRITTEN)
+    if content is not None:
+        memory[:] = np.ascontiguousarray(content).reshape(-1).view(np.uint8)
+    return memory
+
+
+def _checked(inputs: Mapping[str, Array], name: str, shape: tuple[int, ...], stored: Any) -> Array:
     if name not in inputs:
         raise UserError(f"there is no array for input '{name}' (there are {', '.join(inputs) or 'none'})")
     array = np.asarray(inputs[name])

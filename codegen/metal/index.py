@@ -172,6 +172,8 @@ class Index:
         a, b = self.bounds
         if low <= a and b <= high:
             return self
+        if max(low, min(a, high)) == min(high, max(b, low)):
+            return of(max(low, min(a, high)))
         if a >= low:
             text = f"min({self.text}, {high})"
         elif b <= high:
@@ -208,17 +210,27 @@ def _wrapped(atom: Atom) -> Atom:
 
 
 def _rejoined(terms: dict[Atom, int], constant: int) -> Index:
-    """The sum, with ``n·(e / n) + e % n`` written as ``e``."""
+    """The sum, with ``n·(e / n) + e % n`` written as ``e``, also where ``e`` is itself a quotient."""
     kept = {a: c for a, c in terms.items() if c}
     for a, c in list(kept.items()):
         if a.kind != "mod" or a not in kept:
             continue
         assert a.inner is not None
         for d, k in list(kept.items()):
-            if d.kind == "div" and d.by == a.by and d.inner == a.inner and k == c * a.by:
+            if d.kind == "div" and k == c * a.by and _quotient_of(d, a.inner, a.by):
                 del kept[a], kept[d]
                 return _rejoined(kept, constant) + a.inner * c
     return Index(tuple(kept.items()), constant)
+
+
+def _quotient_of(atom: Atom, inner: Index, by: int) -> bool:
+    """Whether a quotient is ``inner / by``; ``(e / m) / by`` is written ``e / (m·by)``."""
+    if atom.by == by and atom.inner == inner:
+        return True
+    if len(inner.terms) != 1 or inner.constant or inner.terms[0][1] != 1 or inner.terms[0][0].kind != "div":
+        return False
+    nested = inner.terms[0][0]
+    return atom.by == nested.by * by and atom.inner == nested.inner
 
 
 def of(value: Index | int) -> Index:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from codegen.metal import index
-from codegen.metal.body import Access, Body, literal, static
+from codegen.metal.body import Access, Body, literal, quantized, static, zero
 from codegen.metal.index import Index
 from codegen.metal.launch import Launch, Packing, Packings, independent, operands
 from compiler import ir
@@ -21,38 +21,73 @@ def pack_matmul(op: ir.Op) -> Packings:
     b = op.operands[1]
     if b is None or static(b)[-1] % COLUMNS:
         return {}
-    *outer, n = static(b)
-    return {b: Packing(f"columns{COLUMNS}", COLUMNS, (*outer, n // COLUMNS), None)}
+    constant = quantized(b)
+    if constant is None:
+        return {b: _columns(b)}
+    x, *scales = constant
+    return {v: _columns(v) for v in (x, *scales) if v is not None and static(v)[-1:] == static(b)[-1:]}
+
+
+def _columns(v: ir.Value) -> Packing:
+    *outer, n = static(v)
+    return Packing(f"columns{COLUMNS}", COLUMNS, (*outer, n // COLUMNS), None)
 
 
 def matmul(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access]) -> Launch:
     """A thread computes a tile of some rows and columns, so that what it loads serves several times."""
     a, b = operands(op)
     *batch, m, n = static(op.result)
-    width = COLUMNS if b in body.accesses and body.accesses[b].width > 1 else 1
+    constant = quantized(b)
+    stored = body.accesses.get(constant[0] if constant else b)
+    width = stored.width if stored is not None else 1
     rows = next(r for r in (ROWS, 2, 1) if m % r == 0) if width > 1 else 1
     blocks = (*batch, m // rows, n // width)
-    block = index.unravel(index.variable("i", math.prod(blocks)), blocks)
+    block = list(index.unravel(index.variable("i", math.prod(blocks)), blocks))
+    block[-2:] = [body.named("row", block[-2]), body.named("column", block[-1])]
+    if len(batch) == 1:
+        block[0] = body.named("batch", block[0])
     kind = f"float{width}" if width > 1 else "float"
-    acc = [f"acc{r}" if rows > 1 else "acc" for r in range(rows)]
-    for name in acc:
-        body.line(f"{kind} {name} = {f'{kind}(0.0f)' if width > 1 else '0.0f'};")
+    body.line(f"{kind} acc{f'[{rows}] = {{}}' if rows > 1 else f' = {zero(width)}'};")
+    if width > 1 and not _blocked(b):
+        body.hoist(b, _scales(b, Index(), block[-1]))
     k = body.loop("k", static(a)[-1])
     if width > 1:
-        access = body.accesses[b]
-        body.line(f"const {kind} right = {kind}({access.name}[{access.at([*_of(b, block), k, block[-1]]).text}]);")
+        right = body.vector(b, [*_of(b, block), k, block[-1]], _scales(b, k, block[-1]))
+        body.line(f"const {kind} right = {right};")
         right = "right"
     else:
         right = body.element(b, [*_of(b, block), k, block[-1]])
-    for r, name in enumerate(acc):
-        left = body.element(a, [*_of(a, block), block[-2] * rows + r, k])
-        body.line(f"{name} += {left} * {right};")
+    r = body.loop("r", rows)
+    name = f"acc[{r.text}]" if rows > 1 else "acc"
+    left = body.element(a, [*_of(a, block), block[-2] * rows + r, k])
+    body.line(f"{name} += {left} * {right};")
     body.close()
-    for r, name in enumerate(acc):
-        for c in range(width):
-            at = [*block[:-2], block[-2] * rows + r, block[-1] * width + c]
-            body.finish(op.result, at, f"{name}[{c}]" if width > 1 else name, roots[0], outs[0])
+    body.close()
+    r = body.loop("r", rows)
+    c = body.loop("c", width)
+    at = [*block[:-2], block[-2] * rows + r, block[-1] * width + c]
+    body.finish(op.result, at, f"{name}[{c.text}]" if width > 1 else name, roots[0], outs[0])
+    body.close()
+    body.close()
     return independent(math.prod(blocks))
+
+
+def _blocked(b: ir.Value) -> bool:
+    """Whether a weight that is stored quantized has scales that change along the sum."""
+    return b.op is not None and quantized(b) is not None and (
+        b.op.attributes["block"] > 0 or b.op.attributes["axis"] == 0)  # fmt: skip
+
+
+def _scales(b: ir.Value, k: Index, column: Index) -> list[Index]:
+    """Where the scale of a weight that is stored quantized lies: for its column, its row, or its block of rows."""
+    constant = quantized(b)
+    if constant is None or not static(constant[1]):
+        return []
+    assert b.op is not None
+    axis, block = b.op.attributes["axis"], b.op.attributes["block"]
+    if block:
+        return [k // block, column]
+    return [k] if axis == 0 else [column]
 
 
 def _of(v: ir.Value, block: Sequence[Index]) -> list[Index]:

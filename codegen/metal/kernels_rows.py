@@ -122,8 +122,11 @@ def arg_reduce(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[
     body.line("int best = 0;")
     body.line(f"{kind} top = {body.element(x, rows.at)};")
     here = rows.walk()
-    value = body.element(x, here)
-    body.line(f"if ({value} {better} top) {{ top = {value}; best = {here[a['axis']].text}; }}")
+    body.line(f"const {kind} here = {body.element(x, here)};")
+    body.open(f"if (here {better} top)")
+    body.line("top = here;")
+    body.line(f"best = {here[a['axis']].text};")
+    body.close()
     rows.end()
     body.finish(op.result, rows.at, "best", roots[0], outs[0])
     return rows.launch

@@ -1,4 +1,4 @@
-"""Kernels that look through a window: convolution, its transpose, pooling, resizing."""
+"""Kernels that look through a window: convolution, its transpose, pooling."""
 
 from __future__ import annotations
 
@@ -8,15 +8,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from codegen.metal import index
-from codegen.metal.body import Access, Body, literal, static
+from codegen.metal.body import Access, Body, quantized, static, zero
 from codegen.metal.index import Index
 from codegen.metal.launch import Launch, Packing, Packings, independent, operands
 from compiler import ir
-from compiler.errors import UnsupportedError
 
 #: Columns that a thread of a convolution computes side by side, if there are enough threads left with that.
 COLUMNS = 4
 ENOUGH_THREADS = 1024
+
+
+#: What a thread of a convolution calls its sample, its channels and its place, by how many dimensions that has.
+_NAMES = {
+    1: ("sample", "channel", "column"),
+    2: ("sample", "channel", "row", "column"),
+    3: ("sample", "channel", "depth", "row", "column"),
+}
 
 
 def _window(body: Body, op: ir.Op, at: Sequence[Index], d: int, kernel: int, size: int) -> tuple[Index, Index, bool]:
@@ -45,12 +52,23 @@ def pack_conv(op: ir.Op) -> Packings:
     w, width = op.operands[1], _width(op)
     if w is None or width == 1:
         return {}
+    constant, scales = quantized(w), []
+    if constant is not None:
+        assert w.op is not None
+        if (static(constant[1]) and w.op.attributes["axis"] != 0) or w.op.attributes["block"]:
+            return {}
+        w, *scales = constant
     o, *rest = static(w)
 
     def packed(array: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
         return np.ascontiguousarray(np.moveaxis(array.reshape(o // width, width, *rest), 1, -1))
 
-    return {w: Packing(f"channels{width}", width, (o // width, *rest), packed)}
+    each = Packing(f"channels{width}", width, (o // width,), None)
+    bias = op.operands[2] if len(op.operands) > 2 else None
+    return {
+        w: Packing(f"channels{width}", width, (o // width, *rest), packed),
+        **{v: each for v in (*scales, bias) if v is not None and static(v)},
+    }
 
 
 def conv(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access]) -> Launch:
@@ -59,11 +77,14 @@ def conv(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access
     x, w, *bias = operands(op)
     a, result = op.attributes, static(op.result)
     n = len(result) - 2
-    width = _width(op) if body.accesses.get(w) is not None and body.accesses[w].width > 1 else 1
+    constant = quantized(w)
+    stored = body.accesses.get(constant[0] if constant else w)
+    width = stored.width if stored is not None else 1
     rest = math.prod(result) // width
     columns = COLUMNS if width > 1 and result[-1] % COLUMNS == 0 and rest // COLUMNS >= ENOUGH_THREADS else 1
     blocks = (result[0], result[1] // width, *result[2:-1], result[-1] // columns)
     block = index.unravel(index.variable("i", math.prod(blocks)), blocks)
+    block = tuple(body.named(name, at) for name, at in zip(_NAMES[n], block, strict=True))
     channels, per_group = static(w)[1], static(w)[0] // a["group"] // width
     kind = f"float{width}" if width > 1 else "float"
 
@@ -71,57 +92,65 @@ def conv(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access
         return [block[0], block[1] * width + o, *block[2:-1], block[-1] * columns + p]
 
     many = columns > 1
-    acc = [f"acc{p}" if many else "acc" for p in range(columns)]
-    first = f"{kind}(0.0f)" if width > 1 else "0.0f"
-    if bias:
-        parts = [body.element(bias[0], [output(index.of(o), Index())[1]]) for o in range(width)]
-        first = f"{kind}({', '.join(parts)})" if width > 1 else parts[0]
-    for name in acc:
-        body.line(f"{kind} {name} = {first};")
+    name = f"{kind} acc[{columns}]" if many else f"{kind} acc"
+    start = _bias(body, bias[0], block[1], width) if bias else zero(width)
+    if bias and many:
+        body.line(f"const {kind} bias = {start};")
+        start = ", ".join(["bias"] * columns)
+    body.line(f"{name} = {f'{{{start}}}' if many and bias else '{}' if many else start};")
+    if width > 1:
+        body.hoist(w, [block[1]])
     taps: list[Index] = []
-    places: list[list[Index]] = [[] for _ in acc]
-    checks: list[list[str]] = [[] for _ in acc]
-    depth = 0
+    places: list[Index] = []
     for d in range(n):
         size = static(x)[2 + d]
-        if d < n - 1 or not many:
-            k, place, outside = _window(body, op, output(Index(), Index()), d, static(w)[2 + d], size)
-            at = _position(body, f"p{d}", place, size, outside)
-            if outside:
-                body.line(f"if (p{d} < 0 || p{d} >= {size}) {{ continue; }}")
-            for listed in places:
-                listed.append(at)
-        else:
-            k = body.loop(f"k{d}", static(w)[2 + d])
-            for p in range(columns):
-                place = output(Index(), index.of(p))[2 + d] * a["strides"][d] + k * a["dilations"][d] - a["pads"][d]
-                low, high = place.bounds
-                at = _position(body, f"p{d}_{p}", place, size, low < 0 or high >= size)
-                checks[p] += [f"p{d}_{p} >= 0"] if low < 0 else []
-                checks[p] += [f"p{d}_{p} < {size}"] if high >= size else []
-                places[p].append(at.clamped(0, size - 1) if checks[p] else at)
+        if d == n - 1 and many:
+            taps.append(body.loop(f"k{d}", static(w)[2 + d]))
+            continue
+        k, place, outside = _window(body, op, output(Index(), Index()), d, static(w)[2 + d], size)
+        at = _position(body, f"p{d}", place, size, outside)
+        if outside:
+            body.line(f"if (p{d} < 0 || p{d} >= {size}) {{ continue; }}")
         taps.append(k)
-        depth += 1
+        places.append(at)
     c = body.loop("c", channels)
     group = (block[1] // per_group) * channels if a["group"] > 1 else Index()
     if width > 1:
-        access = body.accesses[w]
-        body.line(f"const {kind} weights = {kind}({access.name}[{access.at([block[1], c, *taps]).text}]);")
+        body.line(f"const {kind} weights = {body.vector(w, [block[1], c, *taps], [block[1]])};")
         weights = "weights"
     else:
         weights = body.element(w, [block[1], c, *taps])
-    for p, name in enumerate(acc):
-        value = body.element(x, [block[0], group + c, *places[p]])
-        if checks[p]:
-            value = f"(({' && '.join(checks[p])}) ? {value} : 0.0f)"
-        body.line(f"{name} += {value} * {weights};")
-    for _ in range(depth + 1):
+    p = body.loop("p", columns)
+    check = ""
+    if many:
+        d, size = n - 1, static(x)[-1]
+        place = output(Index(), p)[-1] * a["strides"][d] + taps[d] * a["dilations"][d] - a["pads"][d]
+        low, high = place.bounds
+        at = _position(body, f"p{d}", place, size, low < 0 or high >= size)
+        check = " && ".join([f"p{d} >= 0"] * (low < 0) + [f"p{d} < {size}"] * (high >= size))
+        # A load stands behind the check; what else is read is computed before it.
+        places.append(at.clamped(0, size - 1) if check and x not in body.accesses else at)
+    value = body.element(x, [block[0], group + c, *places])
+    if check:
+        value = f"(({check}) ? {value} : 0.0f)"
+    acc = f"acc[{p.text}]" if many else "acc"
+    body.line(f"{acc} += {value} * {weights};")
+    for _ in range(n + 2):
         body.close()
-    for p, name in enumerate(acc):
-        for o in range(width):
-            value = f"{name}[{o}]" if width > 1 else name
-            body.finish(op.result, output(index.of(o), index.of(p)), value, roots[0], outs[0])
+    p, o = body.loop("p", columns), body.loop("o", width)
+    body.finish(op.result, output(o, p), f"{acc}[{o.text}]" if width > 1 else acc, roots[0], outs[0])
+    body.close()
+    body.close()
     return independent(math.prod(blocks))
+
+
+def _bias(body: Body, bias: ir.Value, block: Index, width: int) -> str:
+    """The bias of a block of channels."""
+    access = body.accesses.get(bias)
+    if width > 1 and access is not None and access.width == width:
+        return body.vector(bias, [block])
+    parts = [body.element(bias, [block * width + o]) for o in range(width)]
+    return f"float{width}({', '.join(parts)})" if width > 1 else parts[0]
 
 
 def _position(body: Body, name: str, place: Index, size: int, outside: bool) -> Index:
@@ -194,52 +223,3 @@ def pool(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access
         body.close()
     body.finish(op.result, at, "acc / float(count)" if mean else "acc", roots[0], outs[0])
     return independent(math.prod(static(op.result)))
-
-
-def resize(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access]) -> Launch:
-    """Nearest or linear interpolation along the dimensions whose size changes."""
-    (x,) = operands(op)
-    a = op.attributes
-    at = list(index.unravel(index.variable("i", math.prod(static(op.result))), static(op.result)))
-    if a["mode"] not in ("nearest", "linear"):
-        raise UnsupportedError(f"there is no Metal kernel for a resize by '{a['mode']}'", "--target cpu")
-    corners: list[tuple[str, list[Index]]] = [("", [])]
-    for d, (n, m) in enumerate(zip(static(x), static(op.result), strict=True)):
-        if n == m:
-            corners = [(w, [*i, at[d]]) for w, i in corners]
-            continue
-        body.line(f"const float s{d} = {_source(a['coordinates'], at[d], a['scales'][d], n, m)};")
-        if a["mode"] == "nearest":
-            rounded = {
-                "floor": f"floor(s{d})",
-                "ceil": f"ceil(s{d})",
-                "round_prefer_floor": f"ceil(s{d} - 0.5f)",
-                "round_prefer_ceil": f"floor(s{d} + 0.5f)",
-            }[a["rounding"]]
-            body.line(f"const int n{d} = clamp(int({rounded}), 0, {n - 1});")
-            corners = [(w, [*i, index.ranged(f"n{d}", 0, n - 1)]) for w, i in corners]
-            continue
-        body.line(f"const float c{d} = clamp(s{d}, 0.0f, {literal(float(n - 1))});")
-        body.line(f"const int l{d} = int(floor(c{d})), h{d} = min(l{d} + 1, {n - 1});")
-        body.line(f"const float t{d} = c{d} - float(l{d});")
-        low, high = index.ranged(f"l{d}", 0, n - 1), index.ranged(f"h{d}", 0, n - 1)
-        corners = [
-            (f"{w}{factor} * ", [*i, at_])
-            for w, i in corners
-            for factor, at_ in ((f"(1.0f - t{d})", low), (f"t{d}", high))
-        ]
-    body.line(f"const float value = {' + '.join(w + body.element(x, i) for w, i in corners)};")
-    body.finish(op.result, at, "value", roots[0], outs[0])
-    return independent(math.prod(static(op.result)))
-
-
-def _source(how: str, i: Index, scale: float, size: int, result: int) -> str:
-    """Where in the input a coordinate of the result lies (ONNX's operator documentation)."""
-    x = f"float({i.text})"
-    if how == "asymmetric":
-        return f"{x} / {literal(scale)}"
-    if how == "align_corners":
-        return f"{x} * {literal((size - 1) / (result - 1))}" if result > 1 else "0.0f"
-    if how == "half_pixel" or (how == "pytorch_half_pixel" and result > 1):
-        return f"({x} + 0.5f) / {literal(scale)} - 0.5f"
-    raise UnsupportedError(f"there is no Metal kernel for a resize with '{how}' coordinates", "--target cpu")

@@ -14,11 +14,21 @@ import numpy as np
 
 from compiler import ir
 
+#: Integers that are stored as they are, four bits in the half of a byte; wider ones have 32 bits.
+_BYTES = {"i8": "char", "u8": "uchar", "i4": "uchar", "u4": "uchar"}
+
 Array = np.ndarray[Any, Any]
-Kind = Literal["input", "output", "constant", "scratch"]
+Kind = Literal["input", "output", "constant", "scratch", "count"]
 
 #: Elements in buffers: the MSL type, and NumPy's.
-STORED = {"float": np.float32, "half": np.float16, "int": np.int32, "bool": np.bool_}
+STORED = {
+    "float": np.float32,
+    "half": np.float16,
+    "int": np.int32,
+    "bool": np.bool_,
+    "char": np.int8,
+    "uchar": np.uint8,
+}
 
 
 @dataclass(slots=True)
@@ -27,11 +37,13 @@ class Buffer:
 
     Attributes:
         name: of the function's input or output, or a hint.
-        kind: who fills it: the caller, a kernel for the caller, the weights file, or a kernel for another.
+        kind: who fills it: the caller, a kernel for the caller, the weights file, a kernel for another, or a kernel
+            that says how many rows of an output hold something.
         store: the MSL type of its elements.
         declared: the element type of the input or output as the model has it, for the caller to convert.
         offset: in bytes: of constants in the weights file, of scratch buffers in the heap.
         first, last: of a scratch buffer: the dispatches that write it first and read it last.
+        rows: the buffer whose one element says how many rows hold something; -1 where all do.
     """
 
     name: str
@@ -42,6 +54,7 @@ class Buffer:
     offset: int = 0
     first: int = 0
     last: int = 0
+    rows: int = -1
 
     @property
     def size(self) -> int:
@@ -127,6 +140,9 @@ def store_type(type_: ir.Type, half: bool) -> str:
     from codegen.metal.body import register_type
 
     kind = register_type(type_)
+    assert isinstance(type_, ir.TensorType)
+    if type_.dtype.name in _BYTES:
+        return _BYTES[type_.dtype.name]
     return "half" if kind == "float" and half else kind
 
 

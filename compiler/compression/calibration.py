@@ -39,7 +39,7 @@ def samples(data: Data, function: Function) -> list[Inputs]:
         UserError: the file cannot be read, an input is missing, or an array fits no input.
     """
     if isinstance(data, (str, Path)):
-        return _split(_load(data), function, str(data))
+        return _split(load(data), function, str(data))
     if isinstance(data, Mapping):
         return _split(data, function, "the calibration inputs")
     out = [s for one in data for s in _split(one, function, "the calibration inputs")]
@@ -48,7 +48,12 @@ def samples(data: Data, function: Function) -> list[Inputs]:
     return out
 
 
-def _load(path: str | Path) -> dict[str, Array]:
+def load(path: str | Path) -> dict[str, Array]:
+    """The arrays of an .npz file; a key may carry the prefix ``in:``, and those that begin with ``out:`` are left out.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
             return {k.removeprefix("in:"): file[k] for k in file.files if not k.startswith("out:")}

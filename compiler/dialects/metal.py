@@ -3,11 +3,14 @@
 Operators come in three roles, which is all that fusion needs to know:
 
 - ``pointwise``: an element of the result depends on one element of each operand, which broadcast as in NumPy;
-- ``movement``: an element of the result *is* one of an operand, or a constant; only its index changes;
+- ``movement``: an element of the result *is* one of an operand, or a constant; only its index changes. A constant that
+  is stored quantized counts as one: an element is brought back where it is read, ``(x - zero) · scale``, the scale
+  being one number, one for each index of ``axis``, or one for each ``block`` of them;
 - ``anchor``: the rest: reductions, products, windows, recurrences. A kernel holds at most one.
 
 ``metal.kernel`` holds a region of the above over whole tensors: what one dispatch computes. ``metal.join`` says its
-operands lie side by side in one buffer, so that nobody need move them there.
+operands lie side by side in one buffer, so that nobody need move them there. ``metal.trim`` says how many rows of a
+buffer hold something, where that is only known at run time.
 
 Rules of stage ``metal`` bring onnx.* here; ``passes/fuse_regions.py`` makes the kernels.
 """
@@ -52,6 +55,7 @@ _OPERANDS: dict[str, str] = {
     "gather": "x indices",
     "gather_elements": "x indices",
     "gather_nd": "x indices",
+    "dequantize": "x scale zero?",
     # anchors
     "conv": "x w b?",
     "conv_transpose": "x w b?",
@@ -74,6 +78,7 @@ _OPERANDS: dict[str, str] = {
     "grid_sample": "x grid",
     # structure
     "join": "x*",
+    "trim": "x count",
     "kernel": "x*",
 }
 
@@ -88,6 +93,7 @@ _ATTRIBUTES: dict[str, dict[str, AttributeKind]] = {
     "gather": {"axis": "int"},
     "gather_elements": {"axis": "int"},
     "gather_nd": {"batch_dims": "int"},
+    "dequantize": {"axis": "int", "block": "int"},
     "conv": {"strides": "ints", "pads": "ints", "dilations": "ints", "group": "int"},
     "conv_transpose": {"strides": "ints", "pads": "ints", "dilations": "ints", "group": "int"},
     "attention": {"scale": "float", "causal": "bool"},
@@ -124,16 +130,17 @@ _ATTRIBUTES: dict[str, dict[str, AttributeKind]] = {
     "kernel": {"kind": "string"},
 }
 
-_RESULTS = {"lstm": "y h c", "gru": "y h", "rnn": "y h", "top_k": "values indices", "kernel": "y*"}
+_RESULTS = {"lstm": "y h c", "gru": "y h", "rnn": "y h", "top_k": "values indices", "nms": "rows count", "kernel": "y*"}
 
 POINTWISE = frozenset(f"metal.{n}" for n in (*UNARY, *BINARY, *COMPARISONS, *TESTS, "select", "cast", "copy"))
 MOVEMENT = frozenset(
     f"metal.{n}"
     for n in (
         *("reshape", "transpose", "broadcast", "slice", "pad", "concat", "gather", "gather_elements", "gather_nd"),
+        "dequantize",
     )
 )
-STRUCTURE = frozenset({"metal.join", "metal.kernel"})
+STRUCTURE = frozenset({"metal.join", "metal.trim", "metal.kernel"})
 ANCHORS = frozenset(f"metal.{n}" for n in _OPERANDS) - POINTWISE - MOVEMENT - STRUCTURE
 
 _BOOLEAN = frozenset(f"metal.{n}" for n in (*COMPARISONS, *TESTS))
@@ -179,6 +186,16 @@ class MetalDialect(Dialect):
             steps, batch, _ = tensors[0].static_shape
             state = TensorType(tensors[0].dtype, (batch, tensors[1].static_shape[0]))
             return [state.with_shape((steps, *state.static_shape)), *[state] * (len(defn.results) - 1)]
+        if defn.name == "metal.dequantize":
+            return [tensors[1].with_shape(tensors[0].shape)]
+        if defn.name == "metal.top_k":
+            axis, dims = attributes["axis"], tensors[0].static_shape
+            kept = tensors[0].with_shape((*dims[:axis], attributes["k"], *dims[axis + 1 :]))
+            return [kept, TensorType(I64, kept.shape)]
+        if defn.name == "metal.nms":
+            batches, classes, boxes = tensors[1].static_shape
+            rows = batches * classes * min(boxes, attributes["limit"])
+            return [TensorType(I64, (rows, 3)), TensorType(I64, (1,))]
         shape = _shape(defn.name, tensors, attributes)
         if shape is None:
             raise InferenceError(f"the result types of {defn.name} are not inferred; the rule that makes it gives them")
@@ -228,9 +245,11 @@ def _shape(name: str, operands: Sequence[TensorType], attributes: Mapping[str, A
         case "metal.gather":
             axis = attributes["axis"]
             return (*first[:axis], *operands[1].static_shape, *first[axis + 1 :])
+        case "metal.scatter_elements" | "metal.scatter_nd":
+            return first
         case "metal.gather_elements":
             return operands[1].static_shape
-        case "metal.softmax" | "metal.normalize" | "metal.scan":
+        case "metal.softmax" | "metal.normalize" | "metal.scan" | "metal.trim":
             return first
         case "metal.reduce":
             return tuple(1 if i in attributes["axes"] else n for i, n in enumerate(first))

@@ -25,6 +25,9 @@ from compiler.shapes import Choice, Shape, Span
 #: The symbol of the opened axis.
 ROWS = "planish_rows"
 
+#: The module's attribute that says so of the finished package.
+ROWS_APART = "rows_apart"
+
 
 def parse(text: str) -> Batch:
     """The feature that ``--batch`` asks for.
@@ -130,6 +133,9 @@ class Batch(Feature):
             if op.defn.constant is None and not op.defn.terminator and not op.regions:
                 self._infer(op)
         fold.run(module)
+
+    def seal(self, module: Module) -> None:
+        module.attributes[ROWS_APART] = True
 
     def around(self, run: Run) -> Run:
         """One row at a time: the model as it was exported knows no other way."""

@@ -108,6 +108,15 @@ def _opened(
     return plain, shaped
 
 
+def read_header(path: Path) -> ModelProto:
+    """The message of a model file without its large weights.
+
+    Raises:
+        UserError: the file cannot be read, or is no ONNX model.
+    """
+    return _read(path)[0]
+
+
 def open_dimensions(module: ir.Module) -> dict[str, tuple[ir.Dim, ...] | None]:
     """The inputs of ``main`` that have dimensions without a size, with their shapes; None for an unknown rank."""
     out: dict[str, tuple[ir.Dim, ...] | None] = {}

@@ -56,7 +56,8 @@ class Varying:
                 if other.pinned:
                     try:
                         exact = other.array if other.literal is None else np.full(other.array.shape, other.literal)
-                        array = exact.astype(to.numpy)
+                        with np.errstate(over="ignore"):
+                            array = exact.astype(to.numpy)
                     except TypeError:
                         return None
                 leaves[n] = replace(other, array=array)

@@ -37,13 +37,9 @@ def within_error(options: Sequence[Sequence[Choice]], error: float) -> list[int]
 
 
 def _solve(options: Sequence[Sequence[Choice]], cost: str, weight: str, limit: float) -> list[int]:
-    try:
-        from scipy.optimize import Bounds, LinearConstraint, milp
-        from scipy.sparse import block_diag
-    except ImportError:
-        raise UserError(
-            "mixed precision needs SciPy, which is not installed", "pip install 'planish[compress]'"
-        ) from None
+    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import block_diag
+
     if not options:
         return []
     flat = [c for o in options for c in o]

@@ -113,6 +113,18 @@ def test_an_epsilon_that_vanishes_keeps_its_operator_but_a_default_does_not() ->
         assert half.run(module, "ios17") == {}
 
 
+def test_the_epsilon_of_a_norm_becomes_the_smallest_half() -> None:
+    module = ir.parse_module("""
+module @m {
+  func @main(%x: tensor<2x4xf32>) -> (%y: tensor<2x4xf32>) {
+    %a = mil.layer_norm(%x) {axes = [1], epsilon = 1e-12} : tensor<2x4xf32>
+    return %a
+  }
+}""")
+    assert half.run(module, "ios17") == {}
+    assert op_named(module, "mil.layer_norm").attributes["epsilon"] == 2.0**-24
+
+
 def test_integers_pass_untouched() -> None:
     module = ir.parse_module("""
 module @m {

@@ -89,3 +89,17 @@ def test_a_transformer_block_computes_the_same_to_1e_5(unit):
     x = rng.standard_normal((2, 5, 12)).astype(np.float32)
     (a,), (b,) = run_mil(before, [[x]], LIBRARY)[0], run_mil(after, [[x]], LIBRARY)[0]
     assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(a)
+
+
+def test_halves_scaled_are_no_thirds():
+    module = ir.parse_module("""
+module @m {
+  func @main(%x: tensor<1x5x6xf32>) -> (%y: tensor<1x5x3xf32>, %z: tensor<1x5x3xf32>) {
+    %c = mil.const() {val = dense<2.0>: tensor<f32>} : tensor<f32>
+    %a, %b = mil.split(%x) {num_splits = 2, axis = 2} : (tensor<1x5x3xf32>, tensor<1x5x3xf32>)
+    %s = mil.mul(%a, %c) : tensor<1x5x3xf32>
+    return %s, %b
+  }
+}""")
+    LIBRARY.rewrite(module, "shape", Target.of("gpu", "ios18"))
+    assert counts(module) == {"split": 1, "mul": 1}

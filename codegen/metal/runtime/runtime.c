@@ -174,20 +174,21 @@ uint32_t __msl_dispatch(Entry e, int synchronises, Context *shared, const uint32
   for (uint32_t at = 0; at < total; at++) {
     uint32_t g = order == 1 ? total - 1 - at : at, live = 0;
     uint32_t group[3] = {g % groups[0], g / groups[0] % groups[1], g / groups[0] / groups[1]};
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t k = 0; k < n; k++) {
+      uint32_t i = order == 1 ? n - 1 - k : k;
       Fiber *f = &fibers[i];
       Context *c = &f->context;
       *c = *shared;
       uint32_t thread[3] = {i % threads[0], i / threads[0] % threads[1], i / threads[0] / threads[1]};
       int inside = 1;
-      for (int k = 0; k < 3; k++) {
-        c->tid[k] = thread[k];
-        c->tgid[k] = group[k];
-        c->tptg[k] = threads[k];
-        c->tgpg[k] = groups[k];
-        c->tpg[k] = threads_per_grid[k];
-        c->gid[k] = group[k] * threads[k] + thread[k];
-        inside &= c->gid[k] < threads_per_grid[k];
+      for (int d = 0; d < 3; d++) {
+        c->tid[d] = thread[d];
+        c->tgid[d] = group[d];
+        c->tptg[d] = threads[d];
+        c->tgpg[d] = groups[d];
+        c->tpg[d] = threads_per_grid[d];
+        c->gid[d] = group[d] * threads[d] + thread[d];
+        inside &= c->gid[d] < threads_per_grid[d];
       }
       c->lin = i;
       c->lane = i % LANES;

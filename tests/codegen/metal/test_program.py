@@ -9,6 +9,7 @@ import onnx.parser
 import pytest
 
 import compiler
+from benchmarks.metal_families import cases
 from codegen.metal import executor, lint, package
 from compiler.errors import UnsupportedError, UserError
 
@@ -100,3 +101,15 @@ def test_a_wrong_kernel_fails_the_proof(tmp_path):
         compiler.compile(
             onnx.parser.parse_model(TEXT), target="metal", output=tmp_path / "m.metalpackage", rules=[rules]
         )
+
+
+def test_as_many_rows_are_given_as_a_suppression_finds(tmp_path):
+    case = next(cases("suppression"))
+    made = compiler.compile(case.model(), target="metal", output=tmp_path / "m.metalpackage", inputs=dict(case.inputs))
+    program = package.read(made.path)
+    (y,) = (program.buffers[i] for i in program.of_kind("output"))
+    assert (y.shape, program.buffers[y.rows].kind) == ((6, 3), "count")
+    session = executor.Session(program)
+    nothing = {**case.inputs, "scores": np.zeros_like(case.inputs["scores"])}
+    assert session.run(nothing)["y"].shape == (0, 3)
+    assert 0 < len(session.run(case.inputs)["y"]) <= 6

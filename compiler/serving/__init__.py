@@ -1,0 +1,1 @@
+"""``planish serve PKG``: a package that stays loaded and answers over a pipe; docs/serve.md has the protocol."""
