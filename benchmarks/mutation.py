@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from compiler.cli_rules_prove import _load, _prover
+from compiler.proving import library_of, prover_of
 from compiler.rewrite.mutate import Mutant, caught, sample
 
 
@@ -42,8 +42,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stage", nargs="+", default=["upgrade", "canonicalize", "fuse", "lower"])
     options = parser.parse_args()
-    library = _load(())
-    prover = _prover(library)
+    library = library_of(())
+    prover = prover_of(library)
     prover.warm([r for r in library.rules.values() if r.stage in options.stage])
     stream = sample(library, tuple(options.stage), random.Random(options.seed))
     context = multiprocessing.get_context("fork")

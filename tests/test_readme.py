@@ -8,7 +8,7 @@ from pathlib import Path
 from onnx import TensorProto, helper
 
 import compiler
-from compiler.cli_rules_prove import _load, _prover
+from compiler.proving import library_of, prover_of
 
 ROOT = Path(__file__).parents[1]
 RULE = ROOT / "examples" / "abs_of_max.rules"
@@ -22,7 +22,7 @@ def test_the_readme_shows_the_example() -> None:
 
 
 def test_the_rule_holds() -> None:
-    prover = _prover(_load((RULE,)))
+    prover = prover_of(library_of((RULE,)))
     rule = prover.library.rules["abs_of_max"]
     prover.warm([rule])
     proof = prover.prove(rule, 50)

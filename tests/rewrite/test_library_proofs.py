@@ -9,7 +9,7 @@ import functools
 
 import pytest
 
-from compiler.cli_rules_prove import _load, _prover
+from compiler.proving import library_of, prover_of
 from compiler.rewrite.prove import Prover
 
 #: Instances of each rule.
@@ -22,7 +22,7 @@ OTHERS = ("meaning", "metal")
 
 @functools.cache
 def prover() -> Prover:
-    return _prover(_load(()))
+    return prover_of(library_of(()))
 
 
 @pytest.mark.parametrize("part", range(PARTS))
