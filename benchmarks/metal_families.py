@@ -226,7 +226,7 @@ def scatter(a: int, b: int, c: int, reduction: str) -> Made:
             float[{a},{b},{c}] z) {{
           y = ScatterElements <axis = 2, reduction = "{reduction}"> (x, i, u)
           z = ScatterND <reduction = "{reduction}"> (x, j, v) }}""",
-        {"i": rng.integers(-c, c, (2, b, 3)), "j": rng.integers(0, [a, b], (4, 2))},
+        {"i": rng.integers(-c, c, (2, b, 3)), "j": rng.integers([-a, -b], [a, b], (4, 2))},
     )
 
 
@@ -235,6 +235,9 @@ def suppression(n: int, classes: int, limit: int, center: int) -> Made:
     rng = np.random.default_rng(2)
     low, size = rng.uniform(0, 1, (1, n, 2)), rng.uniform(0.1, 0.4, (1, n, 2))
     boxes = np.concatenate([low, size if center else low + size], -1).astype(np.float32)
+    if not center:  # any two opposite corners will do
+        boxes[:, ::3] = boxes[:, ::3, [2, 1, 0, 3]]
+        boxes[:, ::4] = boxes[:, ::4, [0, 3, 2, 1]]
     return (
         f"""g (float[1,n,4] boxes, float[1,{classes},n] scores) => (int64[m,3] y) {{
           y = NonMaxSuppression <center_point_box = {center}> (boxes, scores, limit, iou, least) }}""".replace(
@@ -282,9 +285,11 @@ FAMILIES: dict[str, tuple[Callable[..., Made], list[tuple[Any, ...]]]] = {
     "conv 1-d": (conv_1d, [(3, 17, 5, 3), (8, 101, 16, 9), (1, 400, 4, 25)]),
     "conv transposed": (conv_transpose, [(4, 5, 3, 3, 2, 1), (8, 7, 8, 2, 2, 1), (4, 6, 6, 4, 1, 2)]),
     "product": (product, [(2, 5, 7, 6), (1, 33, 65, 31), (3, 16, 48, 64), (1, 1, 100, 10)]),
+    "product by tiles": (product, [(1, 33, 20, 40), (1, 64, 32, 96), (2, 50, 33, 45), (1, 130, 100, 70)]),
     "quantized product": (quantized_product, [(5, 7, 8, "int8", 0), (3, 33, 31, "uint8", 0), (9, 64, 48, "int8", -1),
                                               (4, 32, 20, "int4", 16), (2, 48, 64, "uint4", 16), (3, 9, 7, "int4", 0),
-                                              (5, 64, 36, "uint8", 32), (1, 17, 12, "uint4", 0)]),
+                                              (5, 64, 36, "uint8", 32), (1, 17, 12, "uint4", 0),
+(40, 32, 48, "uint4", 16), (33, 40, 50, "int8", 0)]),
     "product of bits": (product_of_bits, [(3, 32, 12, 4, 16), (1, 96, 64, 4, 32), (5, 64, 9, 8, 32),
                                           (2, 40, 8, 4, 32)]),
     "attention": (attention, [(2, 9, 11, 8), (3, 33, 33, 16), (1, 65, 40, 20)]),
@@ -301,8 +306,8 @@ FAMILIES: dict[str, tuple[Callable[..., Made], list[tuple[Any, ...]]]] = {
                                   (1, 7, 8, 6, "nearest", "border", 0), (2, 5, 9, 8, "cubic", "zeros", 0),
                                   (2, 9, 5, 7, "cubic", "reflection", 1), (2, 6, 6, 9, "cubic", "border", 0)]),
     "top_k": (selection, [(2, 5, 7), (1, 33, 65), (3, 4, 100)]),
-    "scatter": (scatter, [(2, 3, 5, "none"), (3, 5, 7, "add"), (2, 9, 33, "max"), (4, 3, 9, "mul")]),
-    "suppression": (suppression, [(9, 2, 3, 0), (300, 1, 50, 1), (77, 3, 100, 0)]),
+    "scatter": (scatter, [(3, 4, 5, "none"), (3, 5, 7, "add"), (2, 9, 33, "max"), (4, 3, 9, "mul")]),
+    "suppression": (suppression, [(270, 2, 40, 0), (300, 1, 50, 1), (77, 3, 100, 0)]),
     "movement": (movement, [(2, 6, 5), (3, 9, 33), (1, 65, 7)]),
     "recurrence": (recurrence, [(3, 2, 3, 5), (5, 1, 9, 33), (4, 3, 8, 16)]),
 }  # fmt: skip

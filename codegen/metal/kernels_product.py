@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from codegen.metal import index
+from codegen.metal import index, kernels_simdgroup
 from codegen.metal.body import Access, Body, literal, quantized, static, zero
 from codegen.metal.index import Index
-from codegen.metal.launch import Launch, Packing, Packings, independent, operands
+from codegen.metal.launch import Launch, Packing, Packings, independent, of_batch, operands
 from compiler import ir
 
 #: Columns that a thread of a product computes: those of one vector of the right operand. And rows, for which it serves.
@@ -19,7 +19,7 @@ ROWS = 4
 def pack_matmul(op: ir.Op) -> Packings:
     """The right operand as vectors of neighbouring columns; it lies so already."""
     b = op.operands[1]
-    if b is None or static(b)[-1] % COLUMNS:
+    if b is None or static(b)[-1] % COLUMNS or kernels_simdgroup.fits(op):
         return {}
     constant = quantized(b)
     if constant is None:
@@ -34,7 +34,10 @@ def _columns(v: ir.Value) -> Packing:
 
 
 def matmul(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access]) -> Launch:
-    """A thread computes a tile of some rows and columns, so that what it loads serves several times."""
+    """A product that fills tiles goes by simdgroup_matrix. Else a thread computes a tile of some rows and columns, so
+    that what it loads serves several times."""
+    if kernels_simdgroup.fits(op):
+        return kernels_simdgroup.matmul(body, op, roots, outs)
     a, b = operands(op)
     *batch, m, n = static(op.result)
     constant = quantized(b)
@@ -52,14 +55,14 @@ def matmul(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Acce
         body.hoist(b, _scales(b, Index(), block[-1]))
     k = body.loop("k", static(a)[-1])
     if width > 1:
-        right = body.vector(b, [*_of(b, block), k, block[-1]], _scales(b, k, block[-1]))
+        right = body.vector(b, [*of_batch(b, block), k, block[-1]], _scales(b, k, block[-1]))
         body.line(f"const {kind} right = {right};")
         right = "right"
     else:
-        right = body.element(b, [*_of(b, block), k, block[-1]])
+        right = body.element(b, [*of_batch(b, block), k, block[-1]])
     r = body.loop("r", rows)
     name = f"acc[{r.text}]" if rows > 1 else "acc"
-    left = body.element(a, [*_of(a, block), block[-2] * rows + r, k])
+    left = body.element(a, [*of_batch(a, block), block[-2] * rows + r, k])
     body.line(f"{name} += {left} * {right};")
     body.close()
     body.close()
@@ -88,13 +91,6 @@ def _scales(b: ir.Value, k: Index, column: Index) -> list[Index]:
     if block:
         return [k // block, column]
     return [k] if axis == 0 else [column]
-
-
-def _of(v: ir.Value, block: Sequence[Index]) -> list[Index]:
-    """The index into the batch of an operand, which broadcasts."""
-    shape = static(v)[:-2]
-    kept = block[: len(block) - 2][len(block) - 2 - len(shape) :]
-    return [Index() if n == 1 else i for n, i in zip(shape, kept, strict=True)]
 
 
 def attention(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access]) -> Launch:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from codegen.metal.body import Access, Body
+from codegen.metal.body import Access, Body, static
+from codegen.metal.index import Index
 from compiler import ir
 
 Array = np.ndarray[Any, Any]
@@ -64,6 +65,13 @@ Packings = dict[ir.Value, Packing]
 def operands(op: ir.Op) -> list[ir.Value]:
     """The operands that are there."""
     return [v for v in op.operands if v is not None]
+
+
+def of_batch(v: ir.Value, block: Sequence[Index]) -> list[Index]:
+    """The index into the batch of an operand, which broadcasts."""
+    shape = static(v)[:-2]
+    kept = block[: len(block) - 2][len(block) - 2 - len(shape) :]
+    return [Index() if n == 1 else i for n, i in zip(shape, kept, strict=True)]
 
 
 #: Writes the statements of one thread: the body, the anchor, what the kernel gives and where that goes.
