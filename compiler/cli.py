@@ -15,6 +15,7 @@ from compiler.cli_inspect import show_command
 from compiler.cli_optimize import optimize_command
 from compiler.cli_run import run_command
 from compiler.cli_serve import serve_command
+from compiler.cli_swift import swift_command
 from compiler.cli_targets import targets_command
 
 
@@ -30,6 +31,7 @@ planish_app.command("compile", no_args_is_help=True)(compile_command)
 planish_app.command("bundle", no_args_is_help=True)(bundle_command)
 planish_app.command("run", no_args_is_help=True)(run_command)
 planish_app.command("serve", no_args_is_help=True)(serve_command)
+planish_app.command("swift", no_args_is_help=True)(swift_command)
 planish_app.command("export", no_args_is_help=True)(export_command)
 planish_app.command("show", no_args_is_help=True)(show_command)
 planish_app.command("optimize", no_args_is_help=True)(optimize_command)

@@ -65,6 +65,10 @@ def compile_command(
             "--report", metavar="FILE.html", help="Where to write a page with graph, placement, sizes, errors."
         ),
     ] = None,
+    swift: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where to write a Swift package that runs the model (docs/swift.md)."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Compile an ONNX model into a Core ML package and prove that it computes what the model computes."""
@@ -117,6 +121,11 @@ def compile_command(
         lines.stop()
     if json is not None:
         done.report.write(json)
+    if swift is not None:
+        from codegen.swift import package
+
+        written = package.write([done.path], swift)
+        lines.end("swift", f"{written.path.name}   library {written.library} with {', '.join(written.models)}", "")
     _summary(done, lines, perf_counter() - start)
 
 

@@ -18,8 +18,8 @@ from types import TracebackType
 
 from compiler.errors import UserError
 
-#: What tells a package of ours from a folder of the user's: a file that every package has, of Core ML or of kernels.
-_MARKS = ("Manifest.json", "plan.json")
+#: What tells a package of ours from a folder of the user's: one that every package has, of Core ML, kernels or Swift.
+_MARKS = ("Manifest.json", "plan.json", "planish.json")
 
 #: The folders of drafts that may exist.
 _drafts: set[Path] = set()

@@ -1,0 +1,155 @@
+"""A Swift package on disk: sources from templates, the runtime library, compiled models as resources."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from codegen.swift.model import Part, SwiftModel, join, swift_model, unique_type
+from codegen.swift.names import comment, literal, type_name
+from compiler.description import Description
+from compiler.errors import UserError
+from compiler.output import Output
+
+#: What tells a package of ours from a folder of the user's, among :data:`compiler.output._MARKS`.
+MARK = "planish.json"
+
+#: SwiftPM's platforms for a package's oldest release, and the version of the tools that knows them.
+_PLATFORMS = {
+    "": ("16", "13", "6.0"),
+    "ios15": ("16", "13", "6.0"),
+    "ios16": ("16", "13", "6.0"),
+    "ios17": ("17", "14", "6.0"),
+    "ios18": ("18", "15", "6.0"),
+    "ios26": ("26", "26", "6.2"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What :func:`write` made.
+
+    Attributes:
+        path: of the Swift package.
+        library: the name of its library.
+        models: the Swift type of each model.
+    """
+
+    path: Path
+    library: str
+    models: tuple[str, ...]
+
+
+def write(packages: Sequence[Path], output: Path, name: str | None = None, hybrid: str | None = None) -> Written:
+    """Writes a Swift package for compiled models.
+
+    Args:
+        packages: Core ML packages or Metal kernels, each a model of its own, or the parts of one.
+        output: a folder; an older Swift package of ours there is replaced.
+        name: of the package and its library; that of the only model, or ``Models``, where None.
+        hybrid: the name of the one model whose parts ``packages`` are, in the order in which they run.
+
+    Raises:
+        UserError: a package cannot be read, or parts do not fit together; or there is something else at ``output``.
+        UnsupportedError: a model takes or gives what Swift has no type for.
+    """
+    models = _models(packages, hybrid)
+    library = type_name(name or (f"{models[0].name}Kit" if len(models) == 1 else "Models"))
+    if library in {m.name for m in models} or library == "PlanishRuntime":
+        raise UserError(f"'{library}' is the name of the library and of something in it", "another --name")
+    with Output(output) as out:
+        _fill(out.draft, library, models)
+        out.publish()
+    return Written(out.path, library, tuple(m.name for m in models))
+
+
+def describe(package: Path) -> Description:
+    """What a package takes and gives.
+
+    Raises:
+        UserError, UnsupportedError: it is none, or is broken.
+    """
+    from codegen.metal import package as kernels
+    from compiler import calls, description
+    from compiler.running import read_package
+
+    if kernels.is_package(package):
+        return description.of_program(kernels.read(package))
+    return description.of_module(calls.select(read_package(package), None, package))
+
+
+def _models(packages: Sequence[Path], hybrid: str | None) -> list[SwiftModel]:
+    if not packages:
+        raise UserError("a Swift package needs a model", "planish swift PKG -o DIR")
+    taken: set[str] = {"PlanishRuntime"}
+    parts = []
+    names = []
+    for package in packages:
+        own = describe(package)
+        type_ = unique_type(package.stem, taken)
+        names.append(type_)
+        parts.append(Part(package, f"{type_}{package.suffix}", own))
+    if hybrid is None:
+        return [swift_model(n, p.description, [p]) for n, p in zip(names, parts)]
+    if len(parts) < 2:
+        raise UserError("a hybrid has two parts or more", "planish swift A.mlpackage B.metalpackage --hybrid NAME")
+    whole = type_name(hybrid)
+    return [swift_model(whole, join(hybrid, [p.description for p in parts]), parts)]
+
+
+def _fill(draft: Path, library: str, models: Sequence[SwiftModel]) -> None:
+    import json
+
+    environment = _environment()
+    sources = draft / "Sources" / library
+    (sources / "Resources").mkdir(parents=True)
+    release = max((m.description.os for m in models), key=lambda os: int(os.removeprefix("ios") or 0))
+    ios, macos, tools = _PLATFORMS[release]
+    said = {"library": library, "models": models, "version": version("planish")}
+    said |= {"ios": ios, "macos": macos, "tools": tools, "benchmark": f"{library.lower()}-benchmark"}
+    (draft / "Sources" / "Benchmark").mkdir()
+    for template, path in (
+        ("Package.swift", draft / "Package.swift"),
+        ("README.md", draft / "README.md"),
+        ("main.swift", draft / "Sources" / "Benchmark" / "main.swift"),
+    ):
+        path.write_text(environment.get_template(f"{template}.jinja").render(said), encoding="utf-8")
+    for model in models:
+        text = environment.get_template("Model.swift.jinja").render(model=model, **said)
+        (sources / f"{model.name}.swift").write_text(text, encoding="utf-8")
+        for part in model.parts:
+            shutil.copytree(part.source, sources / "Resources" / part.resource)
+    runtime = resources.files("codegen.swift") / "runtime" / "Sources" / "PlanishRuntime"
+    with resources.as_file(runtime) as folder:
+        shutil.copytree(folder, draft / "Sources" / "PlanishRuntime")
+    from compiler.description import content_hash
+
+    mark = {
+        "planish": said["version"],
+        "library": library,
+        "models": [
+            {"name": m.name, "parts": [{"package": p.source.name, "sha256": content_hash(p.source)} for p in m.parts]}
+            for m in models
+        ],
+    }
+    (draft / MARK).write_text(json.dumps(mark, indent=1) + "\n", encoding="utf-8")
+
+
+def _environment() -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("codegen.swift", "templates"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    environment.filters |= {"literal": literal, "comment": comment}
+    return environment

@@ -1,0 +1,152 @@
+import Foundation
+import Models
+import PlanishRuntime
+import Testing
+
+extension Planish {
+    @Suite struct EngineTests {
+        @Test func everyModelGivesWhatPythonComputed() async throws {
+            try await check(Gesture.self)
+            try await check(Direction.self)
+            try await check(Picture.self)
+            try await check(Spectrum.self)
+            try await check(Vowels.self)
+            try await check(WholeHand.self)
+        }
+
+        private func check<Model: TypedModel>(_ model: Model.Type) async throws {
+            let engine = try await Shared.engines.engine(model)
+            for one in try Case.of(String(describing: model)) {
+                #expect(try await engine.predict(one.given()) == one.expected())
+            }
+        }
+
+        @Test func typedModelsSpeakSwift() async throws {
+            let picture = try await Picture(engine: Shared.engines.engine(Picture.self))
+            for one in try Case.of("Picture") {
+                let given = try PixelImage(try #require(one.given().tensors["x"]))
+                let output = try await picture.predict(.init(x: given))
+                #expect(output.classLabel.rawValue == one.texts["classLabel"])
+                #expect(output.classLabelProbs.top(1)[0].name == output.classLabel.rawValue)
+                #expect(output.classLabelProbs["upright"] != nil)
+            }
+            #expect(Picture.Label.allCases.map(\.rawValue) == Picture.classNames)
+            #expect(Picture.modelDescription.metadata["license"] == "Apache-2.0")
+            let gesture = try await Gesture(engine: Shared.engines.engine(Gesture.self))
+            let cases = try Case.of("Gesture")
+            let inputs = try cases.map { Gesture.Input(input: try Shaped(try #require($0.given().tensors["input"]))) }
+            let outputs = await gesture.predict(batch: inputs)
+            for (output, one) in zip(outputs, cases) {
+                #expect(try output.get().classIds.tensor == one.expected().tensors["class_ids"])
+            }
+            await #expect(throws: InferenceError.self) {
+                _ = try await Picture(engine: Shared.engines.engine(Gesture.self))
+            }
+        }
+
+        @Test func statesGoOnSideBySide() async throws {
+            let speech = try await Speech(engine: Shared.engines.engine(Speech.self))
+            let cases = try Case.of("Speech")
+            let (a, b) = (try await speech.makeState(), try await speech.makeState())
+            for one in cases {
+                let given = try one.given()
+                let input = Speech.Input(
+                    input: try Shaped(try #require(given.tensors["input"])), sr: try given.scalar("sr"))
+                let expected = try one.expected().tensors["output"]
+                #expect(try await speech.predict(input, state: a).output.tensor == expected)
+                #expect(try await speech.predict(input, state: b).output.tensor == expected)
+            }
+        }
+
+        @Test func whatDoesNotFitIsRefusedBeforeItIsSent() async throws {
+            let engine = try await Shared.engines.engine(Gesture.self)
+            let right = try Case.of("Gesture")[0].given()
+            await #expect(throws: InferenceError.missingInput("input")) { try await engine.predict(Features()) }
+            var more = right
+            more.tensors["other"] = more.tensors["input"]
+            await #expect(throws: InferenceError.unknownInput("other", known: ["input"])) {
+                try await engine.predict(more)
+            }
+            let wide = Features(["input": try Tensor([Float](repeating: 0, count: 43), shape: [1, 43])])
+            await #expect(throws: InferenceError.self) { try await engine.predict(wide) }
+            let double = Features(["input": try Tensor([Double](repeating: 0, count: 42), shape: [1, 42])])
+            await #expect(throws: InferenceError.wrongType(input: "input", expected: "f32", given: "f64")) {
+                try await engine.predict(double)
+            }
+            await #expect(throws: InferenceError.self) { try await engine.makeState() }
+        }
+
+        @Test func aPackageThatIsNoneIsSaid() async throws {
+            let folder = try temporaryFolder()
+            defer { try? FileManager.default.removeItem(at: folder) }
+            let error = await #expect(throws: InferenceError.self) { try await ProcessEngine(package: folder) }
+            guard case .engineUnavailable(let reason)? = error else {
+                Issue.record("\(String(describing: error))")
+                return
+            }
+            #expect(reason.contains("error:"))
+            #expect(reason.contains("exit code 2"))
+            await #expect(throws: InferenceError.self) {
+                try await ProcessEngine(package: folder, configuration: .init(command: ["/no/such/program"]))
+            }
+        }
+
+        @Test func aCrashFailsWhatIsUnderWayAndTheNextRequestStartsAnew() async throws {
+            let engine = try await ProcessEngine(package: package(Gesture.self))
+            let one = try Case.of("Gesture")[0]
+            let first = try #require(await engine.processIdentifier)
+            kill(first, SIGSTOP)
+            let under = (0..<3).map { _ in Task { try await engine.predict(one.given()) } }
+            try await Task.sleep(for: .milliseconds(50))
+            kill(first, SIGKILL)
+            for task in under {
+                let error = await #expect(throws: InferenceError.self) { try await task.value }
+                #expect(error == .engineLost("signal 9"))
+            }
+            #expect(try await engine.predict(one.given()) == one.expected())
+            #expect(await engine.starts == 2)
+            let second = try #require(await engine.processIdentifier)
+            #expect(!FileManager.default.fileExists(atPath: "/proc/\(first)"))
+            await engine.shutdown()
+            try await eventually { !FileManager.default.fileExists(atPath: "/proc/\(second)") }
+            await #expect(throws: InferenceError.closed) { try await engine.predict(one.given()) }
+        }
+
+        @Test func aProgramThatKeepsCrashingIsGivenUp() async throws {
+            var configuration = ProcessEngine.Configuration()
+            configuration.restarts = 1
+            let engine = try await ProcessEngine(package: package(Gesture.self), configuration: configuration)
+            let given = try Case.of("Gesture")[0].given()
+            var reasons: [InferenceError] = []
+            for _ in 0..<4 {
+                if let process = await engine.processIdentifier { kill(process, SIGKILL) }
+                do { _ = try await engine.predict(given) } catch let error as InferenceError { reasons.append(error) }
+                try await Task.sleep(for: .milliseconds(100))
+            }
+            #expect(reasons.last == .engineUnavailable("it ended 2 times within a minute"))
+            await engine.shutdown()
+        }
+
+        @Test func cancellationAnswersAtOnce() async throws {
+            let engine = try await ProcessEngine(package: package(Gesture.self))
+            let one = try Case.of("Gesture")[0]
+            let process = try #require(await engine.processIdentifier)
+            kill(process, SIGSTOP)
+            let task = Task { try await engine.predict(one.given()) }
+            try await Task.sleep(for: .milliseconds(30))
+            task.cancel()
+            await #expect(throws: CancellationError.self) { try await task.value }
+            kill(process, SIGCONT)
+            #expect(try await engine.predict(one.given()) == one.expected())
+            await engine.shutdown()
+        }
+
+        @Test func partsThatDoNotFitAreRefused() async throws {
+            let (front, back) = (WholeHand.parts[0].description, WholeHand.parts[1].description)
+            #expect(try HybridEngine.join("x", [front, back], nil).inputs == WholeHand.modelDescription.inputs)
+            #expect(throws: InferenceError.self) { try HybridEngine.join("x", [front, back], ["nothing"]) }
+            let speech = Speech.modelDescription
+            #expect(throws: InferenceError.self) { try HybridEngine.join("x", [front, speech], nil) }
+        }
+    }
+}
