@@ -89,7 +89,9 @@ def emit_and_prove(
             from compiler.compression import Road, compress
 
             road = Road(lowered, keep, tries, given, wanted, options.interface, library, report, draft, stored, put)
-            return compress(compression, road)
+            small = compress(compression, road)
+            _predict(small, report)
+            return small
         trial = Trial(lowered, [list(t.values()) for t in tries], expected, library, target.os)
         with report.stage("locate") as stage:
             stage.quiet = True
@@ -270,10 +272,14 @@ def _prove(
 
 def _describe(module: Module, kept: Mapping[Op, str], report: Report) -> None:
     """What the package holds, and what is predicted to run where."""
-    from compiler import placement
-
-    report.ops = count_ops(module)
     report.kept = [
         {"op": op.name, "node": op.loc.nodes[0] if op.loc.nodes else "", "reason": why} for op, why in kept.items()
     ]
+    _predict(module, report)
+
+
+def _predict(module: Module, report: Report) -> None:
+    from compiler import placement
+
+    report.ops = count_ops(module)
     report.placement = placement.describe(placement.predict(module, report.target))

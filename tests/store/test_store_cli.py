@@ -28,6 +28,8 @@ def test_two_versions_of_a_model(compile_: Run, planish: Run, tmp_path: Path) ->
     found = json.loads(planish("store", "diff", "half", "int8", "--json", "--graph")[1])
     before, after = found["bytes"]["total"]
     assert after < 0.8 * before
+    plain, small = found["estimates"]["memory_mb"]
+    assert small < 0.9 * plain, "what is predicted is predicted of the compressed package"
     assert found["metrics"]["accuracy"] == [0.98, 0.97]
     assert found["made"]["recipe.settings"][1].startswith("int8")
     assert any("constexpr" in line for line in found["graph"] if line.startswith("+"))
