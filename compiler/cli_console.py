@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from compiler.errors import PlanishError
+from compiler.garbage import rare_collections
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,11 +68,13 @@ def main(app: typer.Typer, name: str) -> None:
         signal.signal(each, _interrupt)
     _watch()
     os.register_at_fork(after_in_child=_forget)
-    code = run(app, name, sys.argv[1:])
+    with rare_collections():
+        code = run(app, name, sys.argv[1:])
     if code == INTERRUPTED:
         # Libraries that were interrupted while they were loaded crash when Python takes itself down.
         sys.stderr.flush()
         os._exit(code)
+    gc.freeze()  # a last collection would walk the whole graph for nothing
     sys.exit(code)
 
 

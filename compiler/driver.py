@@ -73,8 +73,8 @@ def compile_model(
     options.interface.check(options.target)
     accuracy = options.interface.accuracy(options.target.precision)
     report = Report(name, options.target, accuracy, progress or Silent())
-    library = load_library(options)
     with rare_collections(), Output(output if output is not None else f"{Path(name).stem}{suffix}") as out:
+        library = load_library(options)
         module = import_model(model, options, library, report)
         reference, tries = to_prove(model, module, options)
         know_the_model(module, report)

@@ -33,7 +33,7 @@ class _Inference:
     def __init__(self, library: Library) -> None:
         self.library = library
         self.known: dict[Any, list[Type]] = {}
-        self.alive: list[Any] = []  # large constants are known by identity, which must not be given to another
+        self.alive: list[Any] = []  # large integer arrays are known by identity, which must not be given to another
 
     def __call__(
         self,
@@ -49,7 +49,8 @@ class _Inference:
             found = self.infer(defn, operands, attributes, results)
             if key is not None:
                 self.known[key] = found
-                self.alive.extend(v.constant for v in operands if v is not None and v.constant is not None)
+                constants = [v.constant for v in operands if v is not None and v.constant is not None]
+                self.alive.extend(a for a in constants if a.size > _SMALL and a.dtype.kind != "f")
         return found
 
     @staticmethod
@@ -57,8 +58,9 @@ class _Inference:
         parts: list[Any] = [defn.name, results]
         for v in operands:
             array = v.constant if v is not None else None
-            if array is not None and array.size > _SMALL:
-                parts.append((v.type if v is not None else None, id(array)))
+            if v is not None and array is not None and array.size > _SMALL:
+                # No type follows from the numbers of a large float array: shapes and sizes are few, or integers.
+                parts.append((v.type, "float" if array.dtype.kind == "f" else id(array)))
             else:
                 parts.append((v.type if v is not None else None, array.tobytes() if array is not None else None))
         for name, value in sorted(attributes.items()):
