@@ -163,21 +163,20 @@ class Plan:
         self.label = base
         hard = [w for w in self.wishes if w.weight]
         best = self._energy(hard)
-        for _ in range(2):
-            before = best
-            for other in fields[1:] + fields[:1]:
-                if all(self.label[i] == a for i, a in other.items()):
-                    continue
+        # A field that gained nothing gains nothing again, nor does one that has just been taken, until another has.
+        idle = 0
+        for other in 2 * (fields[1:] + fields[:1]):
+            idle += 1
+            if not all(self.label[i] == a for i, a in other.items()):
                 tried = layout_cut.expand(self.label, other, self._terms(hard, other))
-                if tried == self.label:
-                    continue
-                old, self.label = self.label, tried
-                energy = self._energy(hard)
-                if energy < best:
-                    best = energy
-                else:
-                    self.label = old
-            if best >= before:
+                if tried != self.label:
+                    old, self.label = self.label, tried
+                    energy = self._energy(hard)
+                    if energy < best:
+                        best, idle = energy, 1
+                    else:
+                        self.label = old
+            if idle == len(fields):
                 break
         self._polish(hard)
 

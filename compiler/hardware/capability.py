@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from compiler.hardware.facts import Chip, Limit, advice, limits, operators
@@ -36,8 +37,8 @@ def refusal(op: Op, chip: Chip, ios: int) -> Refusal | None:
     if not fact.on(chip.tier):
         when = "on no chip" if fact.since == "never" else f"from the {fact.since} generation on"
         return Refusal("operator", f"the ANE takes {name} {when}", fact.remedy, fact.source)
-    for limit in limits():
-        found = _found(limit, op, name, chip, ios)
+    for limit in _limits_of(name):
+        found = _CHECKS[limit.check](op, limit, chip.tier, ios)
         if found is not None:
             return Refusal(limit.id, limit.text.format(**found), limit.remedy, limit.source)
     return None
@@ -46,8 +47,8 @@ def refusal(op: Op, chip: Chip, ios: int) -> Refusal | None:
 def hints(op: Op, chip: Chip, ios: int) -> Iterator[Refusal]:
     """What the ANE takes but does badly in ``op``."""
     name = short_name(op)
-    for limit in advice():
-        found = _found(limit, op, name, chip, ios)
+    for limit in _advice_on(name):
+        found = _CHECKS[limit.check](op, limit, chip.tier, ios)
         if found is not None:
             yield Refusal(limit.id, limit.text.format(**found), limit.remedy, limit.source)
 
@@ -70,10 +71,14 @@ def is_parameter(value: Value) -> bool:
     return op is not None and (op.defn.constant is not None or "constexpr_" in op.name)
 
 
-def _found(limit: Limit, op: Op, name: str, chip: Chip, ios: int) -> dict[str, Any] | None:
-    if limit.operators and name not in limit.operators:
-        return None
-    return _CHECKS[limit.check](op, limit, chip.tier, ios)
+@cache
+def _limits_of(name: str) -> tuple[Limit, ...]:
+    return tuple(limit for limit in limits() if not limit.operators or name in limit.operators)
+
+
+@cache
+def _advice_on(name: str) -> tuple[Limit, ...]:
+    return tuple(limit for limit in advice() if not limit.operators or name in limit.operators)
 
 
 _Check = Callable[[Op, Limit, str, int], dict[str, Any] | None]

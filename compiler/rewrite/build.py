@@ -256,6 +256,8 @@ def coerce(defn: OpDef, name: str, value: Any) -> Any:
             case "bool":
                 return bool(value)
             case "ints":
+                if type(value) is tuple and all(type(v) is int for v in value):
+                    return value
                 return tuple(int(v) for v in np.asarray(value).reshape(-1))
             case "floats":
                 return tuple(float(v) for v in np.asarray(value).reshape(-1))
