@@ -1,4 +1,4 @@
-"""coreai-onnx as a worker: it converts to an ``.aimodel``, which coreai-core's runtime runs on the CPU."""
+"""coreai-onnx as a worker: it converts to an ``.aimodel``, which coreai-core's runtime runs, on Linux on the CPU."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def prepare(model: onnx.ModelProto, request: dict[str, Any]) -> protocol.Runner:
     def run(inputs: list[Any]) -> list[Any]:
         feed = {n: np.asarray(a) for n, a in zip(names, inputs, strict=True)}
         wanted = [o.name for o in outputs]
-        got = asyncio.run(_execute_asset(asset, feed, wanted, "main", "cpu_only"))
+        got = asyncio.run(_execute_asset(asset, feed, wanted, "main", None))
         return [protocol.as_declared(got[o.name], o) for o in outputs]
 
     return run

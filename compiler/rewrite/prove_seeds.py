@@ -59,14 +59,14 @@ class Seeds:
     @functools.cache  # noqa: B019 (one object lives as long as the process)
     def of(self, name: str) -> tuple[Seed, ...]:
         """The seeds for an operator; those of its newest form, put into the terms of an older one; often none."""
-        own = _suite().get(name)
+        own = suite().get(name)
         if own is not None:
             return tuple(self._renewed(s) for s in own) if own[0].regions else own
         plain, _, version = name.partition("@")
         if version:
             defn = lookup(name)
-            return tuple(_older(s, defn) for s in _suite().get(plain, ()))
-        if self.library is not None and "lower" in self.library.stages and name not in _suite():
+            return tuple(_older(s, defn) for s in suite().get(plain, ()))
+        if self.library is not None and "lower" in self.library.stages and name not in suite():
             return self.lowered.get(name, ())
         return ()
 
@@ -84,7 +84,7 @@ class Seeds:
         """The operators that the suite's become by stage ``lower``, where that is not their own dialect's."""
         out: dict[str, list[Seed]] = {}
         assert self.library is not None
-        for seeds in _suite().values():
+        for seeds in suite().values():
             for seed in seeds[:8]:
                 for made in self._lower(seed):
                     out.setdefault(made.op, []).append(made)
@@ -177,7 +177,8 @@ def _older(seed: Seed, defn: OpDef) -> Seed:
 
 
 @functools.cache
-def _suite() -> dict[str, tuple[Seed, ...]]:
+def suite() -> dict[str, tuple[Seed, ...]]:
+    """The suite's operators, each with its cases."""
     import onnx
     import platformdirs
 
