@@ -3,8 +3,10 @@
 Core ML's own operators are used where they compute the same. What they compute is documented by coremltools, and shown
 by its tests that run on Apple's implementation (converters/mil/mil/ops/tests/iOS14/test_recurrent.py): they give the
 sequence of a ``reverse`` layer in the order it was computed, from the last input to the first; ``gru`` applies the
-reset gate before the product with the hidden state; ``clip`` limits the cell, not what activations see. The gates lie
-in the order i f o c (lstm) and r o z (gru), ONNX's in i o f c and z r h.
+reset gate before the product with the hidden state, or from iOS 18 on after it with ``reset_after``, where ``bias``
+joins the product inside the gate and ``input_bias`` the input (tests/iOS18/test_recurrent.py, test_pytorch_parity);
+``clip`` limits the cell, not what activations see. The gates lie in the order i f o c (lstm) and r o z (gru), ONNX's in
+i o f c and z r h.
 
 Everything else is written out step by step, or as a loop where there are many steps.
 """
@@ -25,8 +27,15 @@ from rules.natives_rnn_layer import GRU_TO_MIL, LSTM_TO_MIL, PEEPHOLE_TO_MIL, La
 Array = np.ndarray[Any, Any]
 Made = Any  # a value, or an array that becomes a constant
 
-#: Sequences up to this length are written out step by step, longer ones become loops.
+#: Sequences up to this length are written out step by step, longer ones become loops. The Neural Engine takes no loop,
+#: so that more is written out for it; elsewhere a loop of two dozen operators is smaller than what it saves.
 MOST_UNROLLED = 32
+MOST_UNROLLED_ELSEWHERE = 2
+
+
+def most_unrolled(b: RuleBuilder) -> int:
+    """How many steps of a layer are written out."""
+    return MOST_UNROLLED if getattr(b.target, "unit", None) == "ane" else MOST_UNROLLED_ELSEWHERE
 
 
 # ---- step by step
@@ -128,7 +137,7 @@ def _loop(layer: Layer, gates: Value, states: Sequence[Made], step: Step, revers
 
 def _written_out(layer: Layer, steps: Sequence[tuple[Made, Made, Step, Sequence[Made]]]) -> tuple[Value, ...]:
     """The layer by its steps: for each direction input weights and their bias, the step, and the initial states."""
-    many = layer.steps is None or layer.steps > MOST_UNROLLED or layer.steps == 0
+    many = layer.steps is None or layer.steps > most_unrolled(layer.b) or layer.steps == 0
     outputs: list[tuple[Made, ...]] = []
     for (weight, bias, step, states), reverse in zip(steps, layer.reverse):
         gates = _product(layer.b, layer.x, weight, bias)
@@ -219,29 +228,40 @@ def _lstm_direction(layer: Layer, d: int) -> tuple[Made, Made, Step, Sequence[Ma
 
 
 def lower_gru(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
-    """GRU as mil.gru where the reset gate comes first, else written out."""
+    """GRU as mil.gru where Core ML's places the reset gate where this one does, else written out."""
     layer = Layer(b, m, 3, ("Sigmoid", "Tanh"))
     constant = all(v is None or v.constant is not None for v in (m.w, m.r, m.bias))
     plain = all([f.name for f in each] == ["sigmoid", "tanh"] for each in layer.activations)
-    if constant and plain and layer.clip is None and layer.precise and not m.a["linear_before_reset"]:
+    placed = not m.a["linear_before_reset"] or ((getattr(b.target, "ios", None) or 0) >= 18 and not _on_ane(layer))
+    if constant and plain and layer.clip is None and layer.precise and placed:
         return layer.results([_mil_gru(layer, d) for d in range(layer.directions)])
     return _written_out(layer, [_gru_direction(layer, d) for d in range(layer.directions)])
 
 
+def _on_ane(layer: Layer) -> bool:
+    """Whether the layer's steps, written out, may run on the Neural Engine, which takes no recurrent layer of Core ML."""
+    unit = getattr(layer.b.target, "unit", None)
+    return unit == "ane" and layer.steps is not None and 0 < layer.steps <= MOST_UNROLLED
+
+
 def _mil_gru(layer: Layer, d: int) -> tuple[Value, ...]:
     m, n = layer.m, layer.hidden
-    bias = None
+    after = bool(m.a["linear_before_reset"])
+    biases: list[Made] = [None]
     if m.bias is not None:
-        both = m.bias.constant[d]
-        bias = reordered(both[: 3 * n] + both[3 * n :], GRU_TO_MIL)
+        of_input, of_hidden = np.split(m.bias.constant[d], 2)
+        parts = (of_hidden, of_input) if after else (of_input + of_hidden,)
+        biases = [reordered(p, GRU_TO_MIL) for p in parts]
     weights = [reordered(w.constant[d], GRU_TO_MIL) for w in (m.w, m.r)]
-    attributes = {
+    attributes: dict[str, Any] = {
         "direction": "reverse" if layer.reverse[d] else "forward",
         "output_sequence": layer.sequence_wanted,
         "recurrent_activation": "sigmoid",
         "activation": "tanh",
     }
-    y, h = layer.b.op("mil.gru", [layer.x, layer.state(m.h, d), *weights, bias], attributes, results=2)
+    if after:
+        attributes["reset_after"] = True
+    y, h = layer.b.op("mil.gru", [layer.x, layer.state(m.h, d), *weights, *biases], attributes, results=2)
     return layer.in_time(y, d), h
 
 

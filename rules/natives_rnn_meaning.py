@@ -12,6 +12,7 @@ from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline
 from rules.natives_rnn_layer import GRU_FROM_MIL, LSTM_TO_MIL, PEEPHOLE_TO_MIL, reordered
 
+Array = np.ndarray[Any, Any]
 Made = Any  # a value, or an array that becomes a constant
 
 
@@ -67,19 +68,21 @@ class Meaning:
             return np.concatenate(out)
         return b.op("onnx.Concat", out, {"axis": 0})
 
-    def bias(self, *parts: Value | None, order: Sequence[int], like: Value) -> Made | None:
-        """Biases of the directions, the recurrent ones zero."""
-        if all(p is None for p in parts):
+    def bias(
+        self, *parts: Value | None, order: Sequence[int], like: Value, recurrent: Value | None = None
+    ) -> Made | None:
+        """Biases of the directions; the recurrent ones are zero but where the only direction has one."""
+        if all(p is None for p in (*parts, recurrent)):
             return None
-        rows = []
-        for v in parts:
+        size = like.type.shape[0]  # type: ignore[union-attr, index]
+        dtype = like.type.dtype.numpy  # type: ignore[union-attr]
+
+        def own(v: Value | None) -> Array:
             if v is not None and v.constant is None:
                 raise Decline("a bias is compressed")
-            size = like.type.shape[0]  # type: ignore[union-attr, index]
-            dtype = like.type.dtype.numpy  # type: ignore[union-attr]
-            own = np.zeros(size, dtype) if v is None else reordered(v.constant, order)  # type: ignore[arg-type]
-            rows.append(np.concatenate([own, np.zeros_like(own)])[None])
-        return np.concatenate(rows)
+            return np.zeros(size, dtype) if v is None else reordered(v.constant, order)  # type: ignore[arg-type]
+
+        return np.concatenate([np.concatenate([own(v), own(recurrent)])[None] for v in parts])
 
     def state(self, v: Value) -> Value:
         """(batch, directions × hidden) as (directions, batch, hidden)."""
@@ -142,15 +145,23 @@ def mean_lstm(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
 
 def mean_gru(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
     layer = Meaning(b, m)
+    after = bool(m.reset_after)
+    if m.input_bias is not None and not after:
+        raise Decline("where input_bias goes in a layer that resets before the product is nowhere said")
+    bias, recurrent = (m.input_bias, m.bias) if after else (m.bias, None)
     operands = [
         layer.x,
         layer.weight(m.w, order=GRU_FROM_MIL),
         layer.weight(m.r, order=GRU_FROM_MIL),
-        layer.bias(m.bias, order=GRU_FROM_MIL, like=m.w),
+        layer.bias(bias, order=GRU_FROM_MIL, like=m.w, recurrent=recurrent),
         None,
         layer.state(m.h),
     ]
-    attributes = {"hidden_size": m.r.type.shape[1], **_onnx_activations((m.recurrent, m.activation))}
+    attributes = {
+        "hidden_size": m.r.type.shape[1],
+        "linear_before_reset": int(after),
+        **_onnx_activations((m.recurrent, m.activation)),
+    }
     y, h = b.op("onnx.GRU", operands, attributes, results=2)
     return layer.results(y, [h])
 

@@ -91,11 +91,11 @@ def build(
     return module, arrays
 
 
-def lower(module: Module, os: str = NEWEST, precision: str = "fp32") -> Module:
+def lower(module: Module, os: str = NEWEST, precision: str = "fp32", unit: str = "cpu") -> Module:
     """A lowered and narrowed copy, which holds only operators that the release takes."""
     out = clone_module(module)
 
-    library().rewrite(out, "lower", Target("cpu", os, precision))
+    library().rewrite(out, "lower", Target(unit, os, precision))
     dce.run(out)
     left = [op.name for op in out.walk() if op.defn.dialect not in ("mil", "ir")]
     assert not left, f"no lowering for {left}\n{print_module(out)}"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rules import natives_rnn
-from tests.rules.harness import C, check, rand, refuses
+from tests.rules.harness import RELEASES, C, build, check, lower, rand, refuses
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 DIRECTIONS = ("forward", "reverse", "bidirectional")
@@ -40,10 +40,10 @@ def run(op, *, results=None, close=1e-4, **options):
     attributes |= {k: tuple(v) if isinstance(v, list) else v for k, v in options.pop("attributes", {}).items()}
     if options.get("layout"):
         attributes["layout"] = 1
-    shapes = options.pop("shapes", None)
+    shapes, releases = options.pop("shapes", None), options.pop("os", RELEASES)
     given = operands(op, **options)
     results = results or (3 if op == "LSTM" else 2)
-    return check(op, given, attributes, results=results, shapes=shapes, rtol=close, atol=close * 1e-1)
+    return check(op, given, attributes, results=results, os=releases, shapes=shapes, rtol=close, atol=close * 1e-1)
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -64,15 +64,23 @@ def test_layers_with_computed_weights_are_written_out(op, direction):
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_gru_with_the_reset_gate_after_the_product(direction):
     later = {"linear_before_reset": 1}
-    assert "mil.gru" not in names(run("GRU", direction=direction, attributes=later))
-    assert "mil.while_loop" in names(run("GRU", direction=direction, attributes=later, steps=40))
+    assert "mil.gru" in names(run("GRU", direction=direction, attributes=later))
+    assert "mil.while_loop" in names(run("GRU", direction=direction, attributes=later, os=["ios17"]))
+    run("GRU", direction=direction, attributes=later, bias=False)
     run("GRU", direction=direction, attributes=later, constant=False, bias=False)
+
+
+@pytest.mark.parametrize("op", GATES)
+def test_layers_are_written_out_for_the_neural_engine_which_takes_no_loop(op):
+    module, _ = build(op, operands(op, constant=False), {"hidden_size": 3}, results=2)
+    assert "mil.while_loop" not in names(lower(module, unit="ane"))
+    assert "mil.while_loop" in names(lower(module, unit="gpu"))
 
 
 @pytest.mark.parametrize("op", GATES)
 def test_long_layers_become_loops(op):
     for direction in DIRECTIONS:
-        lowered = run(op, direction=direction, constant=False, steps=natives_rnn.MOST_UNROLLED + 3)
+        lowered = run(op, direction=direction, constant=False, steps=natives_rnn.MOST_UNROLLED_ELSEWHERE + 3)
         assert "mil.while_loop" in names(lowered)
 
 
