@@ -68,7 +68,9 @@ class Writer:
         written, attributes = flow.emit(flow, form, operands)
         builder = Builder(op.block, op, op.loc) if op.block is not None else None
         assert builder is not None
-        values = [builder.constant(np.ascontiguousarray(v), "mil") if isinstance(v, np.ndarray) else v for v in written]
+        # np.ascontiguousarray would make a vector of a scalar.
+        held = [np.asarray(v, order="C") if isinstance(v, np.ndarray) else v for v in written]
+        values = [builder.constant(v, "mil") if isinstance(v, np.ndarray) else v for v in held]
         results = {s.index: s for s in flow.strands if s.index < 0}
         types, out = [], []
         for i, r in enumerate(op.results):

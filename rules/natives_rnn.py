@@ -239,13 +239,13 @@ def lower_gru(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
 
 
 def _on_ane(layer: Layer) -> bool:
-    """Whether the layer's steps, written out, may run on the Neural Engine, which takes no recurrent layer of Core ML."""
+    """Whether the steps, written out, may run on the Neural Engine, which takes no recurrent layer of Core ML."""
     unit = getattr(layer.b.target, "unit", None)
     return unit == "ane" and layer.steps is not None and 0 < layer.steps <= MOST_UNROLLED
 
 
 def _mil_gru(layer: Layer, d: int) -> tuple[Value, ...]:
-    m, n = layer.m, layer.hidden
+    m = layer.m
     after = bool(m.a["linear_before_reset"])
     biases: list[Made] = [None]
     if m.bias is not None:

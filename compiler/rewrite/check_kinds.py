@@ -21,7 +21,10 @@ Sort = Literal["number", "string", "bool", "list", "type", "array", "none", "val
 
 _RESULTS: dict[str, Sort] = {
     **dict.fromkeys(("uses", "rank", "dim", "int", "float", "len", "prod", "axis", "size", "largest"), "number"),
-    **dict.fromkeys(("is_static", "has_rank", "is_const", "has", "same_type", "same_shape", "broadcasts_to"), "bool"),
+    **dict.fromkeys(
+        ("is_static", "has_rank", "is_const", "has", "same_type", "same_shape", "broadcasts_to", "may_broadcast_to"),
+        "bool",
+    ),
     **dict.fromkeys(("all", "any"), "bool"),
     **dict.fromkeys(
         ("shape", "dims", "ints", "floats", "range", "zip", "sorted", "reversed", "iota", "compose", "inverse", "axes"),

@@ -226,6 +226,15 @@ def broadcasts_to(x: Any, y: Any) -> bool:
     return all(d == 1 or same(d, e) for d, e in zip(a, b[len(b) - len(a) :]))
 
 
+@_register(2, values=True)
+def may_broadcast_to(x: Any, y: Any) -> bool:
+    """Whether nothing that is known keeps broadcasting `x` with `y` from giving the shape of `y`."""
+    a, b = tensor_type(x).shape, tensor_type(y).shape
+    if a is None or b is None or len(a) > len(b):
+        return False
+    return all(d == 1 or d == e or not (isinstance(d, int) and isinstance(e, int)) for d, e in zip(a[::-1], b[::-1]))
+
+
 @_register(1, values=True)
 def splat(x: Any) -> Any:
     """The one number that all elements of a constant have; none if they differ or `x` is not constant."""

@@ -223,3 +223,19 @@ module @m {
   }
 }""")
     assert layout.interior(m) == 0
+
+
+def test_a_vector_of_one_that_loses_its_axis_is_a_number():
+    names, _ = laid(
+        """module @m {
+          func @main(%x: tensor<f32>) -> (%y: tensor<f32>) {
+            %one = mil.const() {val = dense<[0.5]>} : tensor<1xf32>
+            %0 = mil.expand_dims(%x) {axes = [0, 1]} : tensor<1x1xf32>
+            %1 = mil.equal(%0, %one) : tensor<1x1xbool>
+            %2 = mil.cast(%1) {dtype = "fp32"} : tensor<1x1xf32>
+            %y = mil.reduce_max(%2) {axes = [0, 1], keep_dims = false} : tensor<f32>
+            return %y
+          }
+        }"""
+    )
+    assert "equal" in names

@@ -222,6 +222,11 @@ def test_prelu_broadcasts_its_slope(shape):
     check("PRelu", [rand(2, 4, 3, 5), rand(*shape, seed=4)])
 
 
+def test_prelu_does_not_broadcast_its_input():
+    refuses("PRelu", [rand(5), rand(3, 4, 5)])
+    refuses("PRelu", [rand(1, 5), C(rand(3, 5))])
+
+
 def test_relu6_and_silu():
     lowered = check("Clip", [5 * rand(2, 9), C(np.float32(0)), C(np.float32(6))])
     assert next(op.name for op in lowered.walk() if op.defn.constant is None) == "mil.relu6"
