@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import workers
-from benchmarks.random_models import Drawn, disturbed, draw, run
+from benchmarks.random_models import Drawn, draw, run
+from benchmarks.random_noise import disturbed
 from compiler.driver import Options, compile_model, load_library
 from compiler.errors import PlanishError, UnsupportedError, UserError, VerificationError
 from compiler.evaluate import EvaluationError

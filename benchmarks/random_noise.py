@@ -1,0 +1,61 @@
+"""How far a random model moves by rounding alone, which is how far a right package of it may be off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from benchmarks.random_models import Drawn, run
+
+Array = np.ndarray[Any, Any]
+
+#: The relative noise that stands for rounding in f32; a sum of some hundred products in another order has it.
+_NOISE = 1e-6
+
+
+def disturbed(drawn: Drawn, seed: int = 0) -> onnx.ModelProto:
+    """The model with noise of f32's rounding on every float that a node gives: what a right package may differ by.
+
+    With an odd ``seed``, elements that are nothing but noise beside the greatest of their tensor are zero as well.
+    """
+    numbers = np.random.default_rng(seed)
+    arrays = {o: a for o, a in _arrays(drawn).items() if a.dtype == np.float32}
+    out = onnx.ModelProto()
+    out.CopyFrom(drawn.model)
+    del out.graph.node[:]
+    renamed: dict[str, str] = {}
+    for node in drawn.model.graph.node:
+        kept = onnx.NodeProto()
+        kept.CopyFrom(node)
+        for i, name in enumerate(kept.input):
+            kept.input[i] = renamed.get(name, name)
+        out.graph.node.append(kept)
+        for name in node.output:
+            if name not in arrays:
+                continue
+            array = arrays[name]
+            top = float(np.max(np.abs(array)))
+            kept_ones = np.abs(array) > 10 * _NOISE * top if seed % 2 else np.ones(array.shape)
+            added = np.zeros(array.shape) if seed % 2 else _NOISE / 3 * top * numbers.standard_normal(array.shape)
+            for op, noise in (("Mul", kept_ones * (1 + _NOISE * numbers.standard_normal(array.shape))), ("Add", added)):
+                constant = f"{name}.{op}"
+                out.graph.initializer.append(numpy_helper.from_array(noise.astype(np.float32), constant))
+                made = f"{constant}ed"
+                out.graph.node.append(helper.make_node(op, [renamed.get(name, name), constant], [made]))
+                renamed[name] = made
+    for info in out.graph.output:
+        info.name = renamed.get(info.name, info.name)
+    return out
+
+
+def _arrays(drawn: Drawn) -> dict[str, Array]:
+    names = [o for n in drawn.model.graph.node for o in n.output if o]
+    every = onnx.ModelProto()
+    every.CopyFrom(drawn.model)
+    del every.graph.output[:]
+    every.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names)
+    results = run(every, drawn.inputs)
+    return dict(zip(names, results, strict=True))
