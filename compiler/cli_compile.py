@@ -130,7 +130,8 @@ def compile_command(
 
 
 def _summary(done: Compilation, lines: Lines, seconds: float) -> None:
-    """The last lines: where it is predicted to run and why not elsewhere, what stayed in f32, how long it took."""
+    """The last lines: where it is predicted to run and why not elsewhere, what stayed in f32, how to learn of rules,
+    how long it took."""
     from compiler import metal, placement
 
     report = done.report
@@ -145,6 +146,9 @@ def _summary(done: Compilation, lines: Lines, seconds: float) -> None:
         lines.end("", f"{kept['op']}{at} computes in fp32: {kept['reason']}", "")
     if len(report.kept) > 5:
         lines.end("", f"and {len(report.kept) - 5} more; --json FILE lists them", "")
+    if report.rules:
+        count = f"{len(report.rules)} in {report.rules.total()} places"
+        lines.end("rules", f"{count}; planish rules explain NAME shows one, --json FILE lists all", "")
     proven = "half precision emulated, placement predicted" if report.target.precision == "fp16" else "fp32"
     status = "" if report.verify.passed else "; not proven (--verify off)"
     lines.console.print(f"{report.output} in {seconds:.1f} s ({proven}{status})", style="bold", markup=False)

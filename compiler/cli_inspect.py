@@ -22,6 +22,9 @@ def show_command(
     precision: Annotated[str | None, typer.Option(help="fp16 or fp32.")] = None,
     shape: Annotated[list[str] | None, typer.Option(metavar="NAME=1,3,224,224", help="An input's shape.")] = None,
     rules: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="A file of rules of your own.")] = None,
+    locations: Annotated[
+        bool, typer.Option("--locations", help="Also each operator's nodes, and the rules that made it.")
+    ] = False,
     disable_rule: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A rule that must not fire.")] = None,
 ) -> None:
     """Print the IR of a model at any stage of its compilation, or of a package as it was read back."""
@@ -49,4 +52,4 @@ def show_command(
             driver.give_meaning(module, driver.load_library(options))
     else:
         module = driver.at_stage(source, stage, options)
-    typer.echo(ir.print_module(module))
+    typer.echo(ir.print_module(module, locations=locations))

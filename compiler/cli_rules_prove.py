@@ -124,7 +124,9 @@ def test_command(files: Files = None, rule: Named = None) -> None:  # noqa: PT02
 
 def explain_command(
     name: Annotated[str, typer.Argument(help="The rule.", show_default=False)],
-    model: Annotated[Path, typer.Option(metavar="MODEL", help="The model to look at.", show_default=False)],
+    model: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="The model to look at.", show_default="none: the rule itself")
+    ] = None,
     node: Annotated[str | None, typer.Option(metavar="N", help="Only where this node of the model is.")] = None,
     most: Annotated[int, typer.Option(help="How many misses to show.")] = 3,
     rules: More = None,
@@ -132,8 +134,15 @@ def explain_command(
     os_: Annotated[str, typer.Option("--os", help="ios16, ios17, ios18 or ios26.")] = "ios17",
     shape: Shapes = None,
 ) -> None:
-    """Say where a rule fires on a model, and for the nearest misses which clause failed and what it saw."""
+    """Show a rule: where it stands and what it says. With --model, say where it fires on a model, and for the nearest
+    misses which clause failed and what it saw."""
     from compiler.proving import library_of
+
+    if model is None:
+        from compiler.rewrite.catalogue import card
+
+        typer.echo(card(library_of(rules or ()), name))
+        return
     from compiler.rewrite.explain import Watch
 
     options = _options(rules, target, os_, shape)

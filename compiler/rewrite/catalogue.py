@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
+from pathlib import Path
 
 from compiler.rewrite import syntax as s
 from compiler.rewrite.check_terms import terms
 from compiler.rewrite.drawing import drawing
-from compiler.rewrite.library import Library
+from compiler.rewrite.explain import known_rule
+from compiler.rewrite.library import LIBRARY, Library
 from compiler.rewrite.resolve import Resolver
 from compiler.rewrite.resolve_names import Variant
 
@@ -44,6 +46,28 @@ def markdown(library: Library) -> str:
                     out += [rule.doc, ""]
                 out += ["```rules", source_of(library, rule), "```", "", f"{_terms(rule)} — {path}:{rule.pos.line}"]
     return "\n".join(out) + "\n"
+
+
+def card(library: Library, name: str) -> str:
+    """One rule as text: its place on disk, what it says, its terms, and what one can do about it.
+
+    Raises:
+        UserError: no rule has that name.
+    """
+    rule = known_rule(library, name)
+    file = library.file_of(name)
+    path = LIBRARY / Path(file.path).name if file.builtin else Path(file.path)
+    lines = [f"{path}:{rule.pos.line}: stage {rule.stage}; {_terms(rule)}", "", source_of(library, rule), ""]
+    own, more = ("", "") if file.builtin else (f" {file.path}", f" --rules {file.path}")
+    lines += [
+        f"where it fires:  planish rules explain {name} --model MODEL.onnx{more}",
+        f"is it true:      planish rules prove --rule {name}{own}",
+        f"without it:      compile MODEL.onnx --disable-rule {name}{more}",
+    ]
+    guide = LIBRARY.parent / "docs" / "rules.md"
+    if guide.exists():
+        lines.append(f"the language:    {guide}")
+    return "\n".join(lines)
 
 
 def html(library: Library) -> str:

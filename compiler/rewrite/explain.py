@@ -23,7 +23,8 @@ _WIDTH = 100
 
 @dataclass(frozen=True, slots=True)
 class Fire:
-    """An application: the nodes of the model whose operators it replaced."""
+    """An application: the operators that it replaced, and the nodes of the model that they came from; constants only
+    where there is nothing else."""
 
     nodes: tuple[str, ...]
     ops: tuple[str, ...]
@@ -87,10 +88,12 @@ class Watch(Library):
         def fired(rule: str, gone: Sequence[Op], made: Sequence[Op]) -> None:
             if further is not None:
                 further(rule, gone, made)
-            if rule == self.watched.name:
-                nodes = tuple(dict.fromkeys(n for op in (*gone, *made) for n in op.loc.nodes))
-                if self.node is None or self.node in nodes:
-                    self.found.fires.append(Fire(nodes, tuple(op.name for op in gone)))
+            at = self.node is None or any(self.node in op.loc.nodes for op in (*gone, *made))
+            if rule == self.watched.name and at:
+                # The first that is matched is the last of them in the graph.
+                ops = [op for op in reversed(gone) if op.defn.constant is None] or [*gone]
+                nodes = dict.fromkeys(n for op in ops for n in op.loc.nodes)
+                self.found.fires.append(Fire(tuple(nodes), tuple(op.name for op in ops)))
 
         report = rewrite(scope, self.stage(stage), target, on_fire=fired, **options)
         stats = report.rules.get(self.watched.name)
