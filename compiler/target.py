@@ -79,6 +79,16 @@ class Target:
         unit = "gpu" if self.unit == "metal" else self.unit
         return hardware.cost(op, unit, hardware.chip(self.chip)).ms
 
+    def milliseconds_away(self, op: Op) -> float:
+        """The estimated time of an operator that leaves the target's unit for the CPU: there, its work, and back.
+
+        The way is as :mod:`passes.place` counts it: a copy of each value that moves, and half of a call.
+        """
+        on = hardware.chip(self.chip)
+        moved = {v for v in (*op.operands, *op.results) if v is not None and not hardware.is_parameter(v)}
+        sizes = [hardware.footprint(v, "cpu") for v in moved]
+        return hardware.cost(op, "cpu", on).ms + sum(hardware.transfer_ms(n, on) + on.dispatch_ms / 2 for n in sizes)
+
     def supports(self, op: str) -> bool:
         """Whether the release has the operator with this qualified name, by the ``since`` of its definition.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from compiler.ir import Value
+from compiler.ir import Op, Value
 from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline
 from rules.natives import constant_ints, rank_of, shape_of
@@ -16,6 +16,25 @@ from rules.natives import constant_ints, rank_of, shape_of
 MOST_HEADS = 64
 
 Step = Callable[[Value, int], Value]
+
+
+def pays(b: RuleBuilder, op: Op) -> None:
+    """Looks whether what was built costs less on the unit than a step of ``op`` to the CPU and back.
+
+    Raises:
+        Decline: it does not. Without a target nothing is known to decline.
+    """
+    away = getattr(b.target, "milliseconds_away", None)
+    if away is not None and sum(b.target.milliseconds(made) for made in b.made) > away(op):
+        raise Decline("the CPU does it sooner, way included")
+
+
+def summed(b: RuleBuilder, parts: Sequence[Value]) -> Value:
+    """The sum of several values, in pairs: half precision rounds each element log₂ n times, not n times."""
+    while len(parts) > 1:
+        pairs = [b.op("mil.add", list(parts[i : i + 2])) for i in range(0, len(parts) - 1, 2)]
+        parts = [*pairs, parts[-1]] if len(parts) % 2 else pairs
+    return parts[0]
 
 
 def attention_per_head(b: RuleBuilder, m: Bindings) -> Value:

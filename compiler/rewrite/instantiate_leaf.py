@@ -62,7 +62,8 @@ class LeafSampler(AttributeSampler):
         assert isinstance(p, s.ValuePattern), "alternatives are expanded"
         numbers = to.is_integer and _is_data(spec, defn)
         dims = self.shape(constraint, like, names, shapes, numbers)
-        if dims is None or not draw.small(dims):
+        # An example says for itself how large it has to be.
+        if dims is None or not (pin is not None or draw.small(dims)):
             return None
         if numbers and len(dims) == 1:
             self.length = dims[0]
