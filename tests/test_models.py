@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -33,6 +35,7 @@ def test_a_model_compiles_and_its_package_computes_the_same(
         inputs=folder / "io.npz",
     )
     assert done.report.verify.passed
+    assert_coremltools_loads(done.path)
     limit = LIMITS["fp16" if target == "ane" else "fp32"]
     # The outputs that were recorded with the model, not those that the proof computed.
     package = read_package(done.path)
@@ -48,6 +51,20 @@ def test_a_model_compiles_and_its_package_computes_the_same(
         for output, array in zip(recorded, results, strict=True):
             error = compare(array, io[f"out:{output}"] if f"out:{output}" in io else computed[output])
             assert error.badness <= limit, (output, error)
+
+
+def assert_coremltools_loads(package: Path) -> None:
+    """coremltools opens the package, and its own reader of programs takes every operator of it."""
+    logging.getLogger("coremltools").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import coremltools as ct
+        from coremltools.converters.mil.frontend.milproto.load import load
+    spec = ct.models.MLModel(str(package), skip_model_load=True).get_spec()
+    program = load(spec, spec.specificationVersion, str(package / "Data/com.apple.CoreML/weights"))
+    theirs = [op.op_type for op in program.functions["main"].operations if op.op_type != "const"]
+    ours = [op.name.removeprefix("mil.") for op in read_package(package).main.block.ops if op.defn.constant is None]
+    assert theirs == [name for name in ours if name != "ir.return"]
 
 
 def original(model: Path, inputs: Iterable[str], io: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from compiler import ir
+from compiler import ir, meaning
 from compiler.errors import PlanishError
 from compiler.rewrite import Library, RuleError, load_library, rewrite
 from compiler.target import Target
@@ -27,7 +27,9 @@ def _pass(module: ir.Module, name: str, options: dict[str, Any]) -> ir.Module:
 
 @cache
 def _library() -> Library:
-    return load_library()
+    library = load_library()
+    meaning.install(library)  # results of mil operators have the types of what they mean
+    return library
 
 
 def _rules(module: ir.Module, stage: str, options: dict[str, Any]) -> ir.Module:
