@@ -119,6 +119,20 @@ extension Planish {
             }
         }
 
+        @Test func whoWaitsForRoomCanBeCancelled() async throws {
+            let ledger = Ledger()
+            let cache = ModelCache(byteLimit: 10)
+            try await cache.withModel(.init(key: "a", bytes: 10) { await Weight(10, ledger) }) { _ in
+                let waiting = Task {
+                    try await cache.withModel(.init(key: "b", bytes: 10) { await Weight(10, ledger) }) { _ in }
+                }
+                try await Task.sleep(for: .milliseconds(20))
+                waiting.cancel()
+                await #expect(throws: CancellationError.self) { try await waiting.value }
+            }
+            #expect(await ledger.peak == 10)
+        }
+
         @Test func aLoadThatFailsIsTriedAgain() async throws {
             let ledger = Ledger()
             let cache = ModelCache(byteLimit: 30)

@@ -91,6 +91,41 @@ extension Planish {
             }
         }
 
+        /// What a program says that is no server, and why it is given up.
+        @Test(arguments: [
+            ("hello, I am no server", "exit code 0"),
+            (frame(#"{"ready": 2}"#), "unknown version"),
+            (frame("no JSON"), "header that cannot be read"),
+            (frame(#"{"tensors": [{"name": "x", "dtype": "f32", "shape": [9223372036854775807, 2]}]}"#), "tensor 'x'"),
+            (frame(#"{"tensors": [{"name": "x", "dtype": "f32", "shape": [-1]}]}"#), "tensor 'x'"),
+            (frame(#"{"tensors": [{"name": "x", "dtype": "f33", "shape": []}]}"#), "tensor 'x'"),
+            (#"\002\000\000\000ab"#, "a frame of 2 bytes"),
+            (#"\010\000\000\000\377\377\377\377abcd"#, "a header of 4294967295 bytes"),
+        ]) func aProgramThatIsNoServerIsGivenUp(_ said: String, _ reason: String) async throws {
+            let folder = try temporaryFolder()
+            defer { try? FileManager.default.removeItem(at: folder) }
+            let script = folder.appendingPathComponent("says")
+            try "#!/bin/sh\nprintf '\(said)'\n".write(to: script, atomically: true, encoding: .utf8)
+            try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: script.path)
+            let error = await #expect(throws: InferenceError.self) {
+                try await ProcessEngine(package: folder, configuration: .init(command: [script.path]))
+            }
+            #expect(error?.description.contains(reason) == true, "\(String(describing: error))")
+        }
+
+        @Test func aProgramThatNeverBecomesReadyIsEnded() async throws {
+            let folder = try temporaryFolder()
+            defer { try? FileManager.default.removeItem(at: folder) }
+            let script = folder.appendingPathComponent("sleeps")
+            try "#!/bin/sh\nexec sleep 60\n".write(to: script, atomically: true, encoding: .utf8)
+            try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: script.path)
+            var configuration = ProcessEngine.Configuration(command: [script.path])
+            configuration.startTimeout = 0.1
+            await #expect(throws: InferenceError.engineUnavailable("signal 9")) {
+                try await ProcessEngine(package: folder, configuration: configuration)
+            }
+        }
+
         @Test func aCrashFailsWhatIsUnderWayAndTheNextRequestStartsAnew() async throws {
             let engine = try await ProcessEngine(package: package(Gesture.self))
             let one = try Case.of("Gesture")[0]
@@ -149,4 +184,15 @@ extension Planish {
             #expect(throws: InferenceError.self) { try HybridEngine.join("x", [front, speech], nil) }
         }
     }
+}
+
+/// A frame with a header alone, in the escapes of `printf`.
+private func frame(_ header: String) -> String {
+    func number(_ value: Int) -> String {
+        (0..<4).map { byte in
+            let digits = String(value >> (8 * byte) & 0xff, radix: 8)
+            return "\\" + String(repeating: "0", count: 3 - digits.count) + digits
+        }.joined()
+    }
+    return number(header.utf8.count + 4) + number(header.utf8.count) + header
 }

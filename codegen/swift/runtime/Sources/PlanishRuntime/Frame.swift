@@ -76,13 +76,13 @@ enum Frame {
                 features.texts[entry.name] = entry.values?.first ?? ""
                 continue
             }
-            guard let type = ElementType(rawValue: entry.dtype), entry.shape.allSatisfy({ $0 >= 0 }) else {
-                throw InferenceError.protocolViolation("a tensor '\(entry.name)' of \(entry.dtype)\(entry.shape)")
+            guard let type = ElementType(rawValue: entry.dtype), let size = extent(entry.shape, of: type.size),
+                size <= payload.count - start
+            else {
+                throw InferenceError.protocolViolation(
+                    "a tensor '\(entry.name)' of \(entry.dtype)\(entry.shape) in \(payload.count - start) bytes")
             }
-            let end = start + entry.shape.reduce(type.size, *)
-            guard end <= payload.count else {
-                throw InferenceError.protocolViolation("'\(entry.name)' ends behind its frame")
-            }
+            let end = start + size
             features.tensors[entry.name] = Tensor(unchecked: type, entry.shape, [UInt8](payload[start..<end]))
             start = end
         }

@@ -24,7 +24,7 @@ public struct MetalPlan: Sendable, Codable {
             }
         }
 
-        public var byteCount: Int { shape.reduce(elementType?.size ?? 0, *) }
+        public var byteCount: Int { extent(shape, of: elementType?.size ?? 0) ?? .max }
     }
 
     public struct Binding: Sendable, Codable {
@@ -83,7 +83,7 @@ public struct MetalPlan: Sendable, Codable {
                 throw refuse("buffer '\(buffer.name)' has \(buffer.store)\(buffer.shape)")
             }
             let room = ["constant": weightBytes, "scratch": heap][buffer.kind]
-            if let room, buffer.offset + buffer.byteCount > room {
+            if let room, buffer.offset > room || buffer.byteCount > room - buffer.offset {
                 throw refuse("buffer '\(buffer.name)' ends behind its \(buffer.kind == "scratch" ? "heap" : "file")")
             }
         }

@@ -65,7 +65,8 @@ public actor ModelCache {
     public let byteLimit: Int
     private let warmUp: @Sendable (any InferenceEngine) async throws -> Void
     private var entries: [String: Entry] = [:]
-    private var waiting: [CheckedContinuation<Void, Never>] = []
+    private var waiting: [UInt64: CheckedContinuation<Void, Never>] = [:]
+    private var tickets: UInt64 = 0
     private var clock: UInt64 = 0
     /// Of the resident bytes, those of models that are being shut down.
     private var leavingBytes = 0
@@ -133,9 +134,24 @@ public actor ModelCache {
             }
             while residentBytes - leavingBytes + source.bytes > byteLimit, evictOne() {}
             if residentBytes + source.bytes <= byteLimit { return begin(startLoading(source)) }
-            await withCheckedContinuation { waiting.append($0) }
+            await room()
         }
     }
+
+    /// Waits until bytes may have become free, or the task is cancelled.
+    private func room() async {
+        tickets += 1
+        let ticket = tickets
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                if Task.isCancelled { continuation.resume() } else { waiting[ticket] = continuation }
+            }
+        } onCancel: {
+            Task { await self.giveUp(ticket) }
+        }
+    }
+
+    private func giveUp(_ ticket: UInt64) { waiting.removeValue(forKey: ticket)?.resume() }
 
     private func begin(_ entry: Entry) -> Entry {
         clock += 1
@@ -200,8 +216,8 @@ public actor ModelCache {
     }
 
     private func wake() {
-        let all = waiting
-        waiting = []
+        let all = waiting.values
+        waiting = [:]
         for one in all { one.resume() }
     }
 }

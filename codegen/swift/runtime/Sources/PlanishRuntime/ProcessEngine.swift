@@ -14,6 +14,8 @@ public final class ProcessEngine: InferenceEngine {
         public var inFlight = 64
         /// How many unasked ends within a minute are made good by a start.
         public var restarts = 5
+        /// How many seconds a process may take to load the package.
+        public var startTimeout = 120.0
 
         /// - Parameter command: the environment variable `PLANISH` says another, with blanks between its words.
         public init(
@@ -122,7 +124,9 @@ private actor Supervisor {
         recent.append(now)
         starts += 1
         let words = configuration.command + ["serve", package]
-        let started = try ServeConnection(words[0], Array(words.dropFirst()), environment: configuration.environment)
+        let started = try ServeConnection(
+            words[0], Array(words.dropFirst()), environment: configuration.environment,
+            startTimeout: configuration.startTimeout)
         current = started
         return started
     }

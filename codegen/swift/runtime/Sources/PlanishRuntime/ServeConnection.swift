@@ -31,10 +31,18 @@ final class ServeConnection: Sendable {
     /// How long a process may take to end by itself once its input is closed.
     private let patience: Double
 
+    /// - Parameter startTimeout: how many seconds it may take to become ready; afterwards it is ended by force.
     /// - Throws: `InferenceError.engineUnavailable` where it cannot be started.
-    init(_ executable: String, _ arguments: [String], environment: [String: String], patience: Double = 3) throws {
+    init(
+        _ executable: String, _ arguments: [String], environment: [String: String], startTimeout: Double,
+        patience: Double = 3
+    ) throws {
         child = try ChildProcess(executable, arguments, environment: environment)
         self.patience = patience
+        DispatchQueue.global().asyncAfter(deadline: .now() + startTimeout) { [weak self] in
+            guard let self, self.state.withLock({ $0.ready == nil }) else { return }
+            self.kill()
+        }
         let errorsRead = DispatchSemaphore(value: 0)
         Thread.detachNewThread { [self] in
             readErrors()

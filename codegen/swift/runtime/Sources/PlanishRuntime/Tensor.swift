@@ -26,6 +26,17 @@ public enum ElementType: String, Sendable, Codable, CaseIterable {
     }
 }
 
+/// How many bytes or elements a shape has; nil where a size is negative or the number is more than `Int` holds.
+func extent(_ shape: [Int], of size: Int = 1) -> Int? {
+    var total = size
+    for axis in shape {
+        let (product, overflow) = total.multipliedReportingOverflow(by: axis)
+        if axis < 0 || overflow { return nil }
+        total = product
+    }
+    return total
+}
+
 /// A Swift type that tensors can have as elements.
 public protocol TensorScalar: Sendable, BitwiseCopyable {
     static var elementType: ElementType { get }
@@ -61,7 +72,7 @@ public struct Tensor: Sendable, Hashable {
     ///
     /// - Throws: `InferenceError.malformedTensor` where there are not as many bytes as the shape says.
     public init(elementType: ElementType, shape: [Int], bytes: [UInt8]) throws {
-        guard shape.allSatisfy({ $0 >= 0 }), shape.reduce(elementType.size, *) == bytes.count else {
+        guard extent(shape, of: elementType.size) == bytes.count else {
             throw InferenceError.malformedTensor("\(bytes.count) bytes are no \(elementType.rawValue)\(shape)")
         }
         self.init(unchecked: elementType, shape, bytes)
@@ -105,7 +116,7 @@ public struct Shaped<Scalar: TensorScalar>: Sendable {
 
     /// - Throws: `InferenceError.malformedTensor` where there are not as many elements as the shape says.
     public init(_ scalars: [Scalar], shape: [Int]) throws {
-        guard shape.allSatisfy({ $0 >= 0 }), shape.reduce(1, *) == scalars.count else {
+        guard extent(shape) == scalars.count else {
             throw InferenceError.malformedTensor("\(scalars.count) elements do not fill \(shape)")
         }
         self.shape = shape
