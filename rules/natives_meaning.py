@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from compiler.ir import BOOL, F32, I32, I64, DType, TensorType, Value, from_numpy
+from compiler.ir import BOOL, F32, F64, I32, I64, DType, TensorType, Value, from_numpy
 from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline
 from rules.natives import axis_of, dtype_of, permuted, rank_of, shape_of
@@ -192,9 +192,12 @@ def _masked(b: RuleBuilder, values: Any, masked: list[Any]) -> Any:
 
 
 def slice_by_size(b: RuleBuilder, m: Bindings) -> Value:
-    """A size of -1 reaches to the end."""
+    """A size of -1 reaches to the end. From a begin before the end it has no meaning here: coremltools infers that
+    there are more elements than it takes."""
     begins, sizes = _i64(b, m.begin), _i64(b, m.n)
     if isinstance(begins, np.ndarray) and isinstance(sizes, np.ndarray):
+        if ((begins < 0) & (sizes == -1)).any():
+            raise Decline("begins before the end and reaches to it")
         ends: Any = np.where((sizes == -1) | ((begins < 0) & (begins + sizes >= 0)), _LAST, begins + sizes)
     else:
         last = np.int64(_LAST)
@@ -342,9 +345,25 @@ def fill_like(b: RuleBuilder, m: Bindings) -> Value:
 
 
 def range_1d(b: RuleBuilder, m: Bindings) -> Value:
-    scalars = [b.op("onnx.Squeeze", [v]) if rank_of(v) else v for v in (m.start, m.end, m.step)]
-    out: Value = b.op("onnx.Range", scalars)
-    return out
+    """Of floats, each element from its number: onnxruntime adds step upon step, and is off by as many roundings."""
+    start, end, step = (b.op("onnx.Squeeze", [v]) if rank_of(v) else v for v in (m.start, m.end, m.step))
+    dtype = m.start.type.dtype
+    if not dtype.is_float:
+        out: Value = b.op("onnx.Range", [start, end, step])
+        return out
+    known = [v.constant for v in (m.start, m.end, m.step)]
+    if all(v is not None for v in known):
+        first, last, by = (float(np.asarray(v).reshape(-1)[0]) for v in known)
+        if by == 0 or not np.isfinite([first, last, by]).all():
+            raise Decline("a range without an end")
+        count = max(int(np.ceil((last - first) / by)), 0)
+        return b.constant((first + by * np.arange(count)).astype(dtype.numpy), "onnx")
+    wide = [b.op("onnx.Cast", [v], {"to": F64}) for v in (start, end, step)]
+    length = b.op("onnx.Ceil", [b.op("onnx.Div", [b.op("onnx.Sub", [wide[1], wide[0]]), wide[2]])])
+    numbers = b.op("onnx.Range", [np.float64(0), length, np.float64(1)])
+    places = b.op("onnx.Add", [b.op("onnx.Mul", [numbers, wide[2]]), wide[0]])
+    made: Value = b.op("onnx.Cast", [places], {"to": dtype})
+    return made
 
 
 def one_hot(b: RuleBuilder, m: Bindings) -> Value:

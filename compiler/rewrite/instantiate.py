@@ -129,6 +129,8 @@ class Sampler(LeafSampler):
                 continue
             if isinstance(sub, s.ValuePattern) and sub.optional:
                 optional.add(i)
+                if self.pins.data.get(sub.id, sub) is None:  # an example says that it is absent
+                    continue
                 if sub.id not in self.pins and sub.id not in self.present and rng.random() < 0.35:
                     continue
             unknown[i] = sub

@@ -79,7 +79,7 @@ class AttributeSampler:
             mentioned.add(a.name)
             value = self.attribute(a, fresh)
             if value is None:
-                if a.choices[0].kind == "bind" or defn.attributes[a.name].required:
+                if (a.choices[0].kind == "bind" and a.choices[0].value != "_") or defn.attributes[a.name].required:
                     return None
                 continue
             out[a.name] = _as_kind(value, defn.attributes[a.name].kind)

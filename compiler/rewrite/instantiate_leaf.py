@@ -216,7 +216,10 @@ class LeafSampler(AttributeSampler):
             return None
         if to.kind == "uint":
             values = [abs(v) for v in values]
-        return np.array(values, dtype=np.int64).astype(to.numpy).reshape(dims)
+        with np.errstate(over="ignore"):
+            array: Array = np.array(values, dtype=np.int64).astype(to.numpy).reshape(dims)
+        # What is too large for a float would be an infinity, which is for the wild to draw.
+        return array if to.is_integer or bool(np.isfinite(array.astype(np.float64)).all()) else None
 
 
 def _is_data(spec: OperandSpec, defn: OpDef) -> bool:

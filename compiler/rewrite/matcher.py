@@ -150,8 +150,9 @@ class MatcherCompiler(TypeTests):
             self.matched[statement] = var
             targets = self.variant.statements[statement].targets
             results = len(targets)
-            if results > 1 and not targets[0].variadic:
-                self.check(f"len({var}.results) >= {results}", p.pos, f"at least {results} results")
+            named = max((i for i, t in enumerate(targets) if t.id != "_"), default=0)
+            if not targets[0].variadic and any(named >= lookup(n).result_range[0] for n in p.names):
+                self.check(f"len({var}.results) > {named}", p.pos, "a result that the pattern names is absent")
             for i, t in enumerate(targets):
                 if t.id == "_":
                     continue

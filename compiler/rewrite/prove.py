@@ -6,6 +6,7 @@ one, :mod:`prove_compare` for the contracts.
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections import Counter
@@ -42,6 +43,7 @@ class Proof:
         wrong: what is wrong on it.
         stuck: why there are too few instances, if that is so.
         outcomes: how many attempts ended how.
+        oracles: for rules of stage meaning, how many instances were held to whom.
     """
 
     rule: str
@@ -52,6 +54,7 @@ class Proof:
     stuck: str = ""
     outcomes: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    oracles: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     crashes: int = 0
 
@@ -89,6 +92,7 @@ class Prover:
         if any("mil." in name for r in rules for e in self._entries(r) for name in e.keys):
             _ = self.seeds.lowered
         if any(r.stage == MEANING for r in rules):
+            logging.getLogger("coremltools").setLevel(logging.ERROR)  # it says what it lacks to run packages
             import coremltools.converters.mil  # noqa: F401
 
     def _entries(self, rule: Rule) -> list[Any]:
@@ -121,6 +125,8 @@ class Prover:
             if verdict.kind == "proved":
                 proof.instances += 1
                 proof.rewrites[instance.rewrite] += 1
+                if verdict.text:
+                    proof.oracles[verdict.text] += 1
                 left[i] -= 1
             elif verdict.kind == "wrong":
                 self._wrong(proof, rule, instance, verdict, check)

@@ -36,7 +36,7 @@ Array = np.ndarray[Any, Any]
 Kind = Literal["proved", "wrong", "invalid", "unfired", "void", "unsupported"]
 
 #: How often inputs are rounded differently, to see how sensitive a result is.
-_NUDGES = 6
+NUDGES = 6
 
 #: What onnxruntime and the exporter say of what is right but cannot be run.
 _NO_KERNEL = ("NOT_IMPLEMENTED", "Could not find an implementation", "are of no common opset")
@@ -53,7 +53,7 @@ class Verdict:
         kind: ``proved``; ``wrong``: the rule breaks its contract; ``invalid``: onnxruntime refuses the left side;
             ``unfired``: the driver turned the result down, as types did not fit; ``void``: the left side is hardly ever
             finite, so that nothing can be compared; ``unsupported``: onnxruntime has no kernel for the right side.
-        text: why.
+        text: why; of a proof, who said what is right, where it was not onnxruntime.
     """
 
     kind: Kind
@@ -133,7 +133,7 @@ class Checker:
             if isinstance(value.type, TensorType) and not _has_shape(result, value.type):
                 return Verdict("invalid", f"inference says {value.type} of a result of shape {np.shape(result)}")
         seen = [*results, *(leaf.array for leaf in recipe.leaves.values())]
-        scale = max((_magnitude(a) for a in seen), default=0.0)
+        scale = max((magnitude(a) for a in seen), default=0.0)
         if self.rule.numeric.contract != "exact":
             floats = [o for o in outputs if np.asarray(o).dtype.kind == "f" and o.size]
             finite = sum(int(np.isfinite(o).sum()) for o in floats)
@@ -207,10 +207,10 @@ class Checker:
         """How far each element moves when float inputs and constants are rounded otherwise: the most of some tries."""
         out = [np.zeros(np.shape(o)) for o in outputs]
         gen = np.random.default_rng(0)
-        for _ in range(_NUDGES):
-            leaves = {n: replace(leaf, array=_nudged(leaf.array, gen)) for n, leaf in recipe.leaves.items()}
-            nudged = replace(recipe, leaves=leaves)
-            left = self.left(realize(nudged), nudged)
+        for _ in range(NUDGES):
+            leaves = {n: replace(leaf, array=nudged(leaf.array, gen)) for n, leaf in recipe.leaves.items()}
+            other = replace(recipe, leaves=leaves)
+            left = self.left(realize(other), other)
             if isinstance(left, Verdict):
                 continue
             for i, (a, b) in enumerate(zip(outputs, left[0])):
@@ -226,7 +226,7 @@ class Checker:
         return module
 
 
-def _nudged(array: Array, gen: Any) -> Array:
+def nudged(array: Array, gen: Any) -> Array:
     """Floats moved by up to four roundings."""
     if array.dtype.kind != "f":
         return array
@@ -285,7 +285,7 @@ def is_foreign(op: Op) -> bool:
     return dialects()[op.defn.dialect].adopts_types
 
 
-def _magnitude(a: Any) -> float:
+def magnitude(a: Any) -> float:
     if not isinstance(a, np.ndarray) or a.size == 0 or a.dtype.kind in "OUS?":
         return 0.0
     x = np.abs(a.astype(np.float64))

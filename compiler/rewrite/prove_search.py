@@ -142,7 +142,8 @@ class Search(Solving):
             recipe = rng.choice(self.shown)
             leaves = {n: self.redrawn(leaf, recipe) if not leaf.constant else leaf for n, leaf in recipe.leaves.items()}
             return replace(recipe, leaves=leaves)
-        pins = rng.choice(self.pins) if self.pins and rng.random() < 0.5 else None
+        often = 0.9 if self.sampler.careful else 0.5
+        pins = rng.choice(self.pins) if self.pins and rng.random() < often else None
         try:
             recipe = self.sampler.draw(pins, self.asked if rng.random() < 0.5 else ())
         except Misfit as e:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compiler.ir import Block, Function, Module, Op, OpDef, TensorType, clone_block, dialects, lookup
+from compiler.rewrite.prove_flow import written
 
 if TYPE_CHECKING:
     from compiler.rewrite.library import Library
@@ -88,11 +89,13 @@ class Seeds:
             for seed in seeds[:8]:
                 for made in self._lower(seed):
                     out.setdefault(made.op, []).append(made)
+        for name, ops in written().items():
+            out[name] = [*filter(None, (_seed_of(op, {}) for op in ops)), *out.get(name, [])]
         return {name: tuple(found[:40]) for name, found in out.items()}
 
     def _lower(self, seed: Seed) -> Iterator[Seed]:
         module = as_module(seed)
-        if module is None or self.library is None or seed.regions:
+        if module is None or self.library is None:
             return
         known = dict(zip(module.main.inputs, [s for s in seed.operands if s is not None]))
         try:
@@ -101,7 +104,7 @@ class Seeds:
             return
         own = module.main.block.first
         for op in module.main.block.ops:
-            if op.defn.constant is not None or op.defn.terminator or op.regions:
+            if op.defn.constant is not None or op.defn.terminator or not all(map(_is_closed, op.regions)):
                 continue
             if own is not None and op.defn.dialect != seed.op.partition(".")[0]:
                 found = _seed_of(op, {v: known[v].high for v in op.operands if v in known})
@@ -145,6 +148,14 @@ def _seed_of(op: Op, arrays: Mapping[Any, Any]) -> Seed | None:
         array = v.constant if v.constant is not None else arrays.get(v)
         operands.append(_operand(v.type, array if isinstance(array, np.ndarray) else None))
     return Seed(op.name, tuple(operands), dict(op.attributes), len(op.results), tuple(_detached(op)))
+
+
+def _is_closed(block: Block) -> bool:
+    """Whether a region uses nothing from outside."""
+    own = {*block.arguments, *(r for op in block.ops for r in op.results)}
+    return all(v is None or v in own for op in block.ops for v in op.operands) and not any(
+        op.regions for op in block.ops
+    )
 
 
 def _detached(op: Op) -> list[Block]:
