@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 Files = Annotated[list[Path] | None, typer.Argument(metavar="[FILE]…", show_default="the compiler's own rules")]
 Named = Annotated[list[str] | None, typer.Option("--rule", metavar="NAME", help="Only this rule.", show_default=False)]
+Stages = Annotated[list[str] | None, typer.Option("--stage", metavar="STAGE", help="Only rules of this stage.")]
 More = Annotated[list[Path] | None, typer.Option("--rules", metavar="FILE", help="A file of rules of your own.")]
 TargetOption = Annotated[str, typer.Option(help="ane, gpu, cpu or metal.")]
 OsOption = Annotated[str, typer.Option(help="ios16, ios17, ios18 or ios26.")]
@@ -34,6 +36,7 @@ def register(app: typer.Typer) -> None:
 def prove_command(
     files: Files = None,
     rule: Named = None,
+    stage: Stages = None,
     count: Annotated[int, typer.Option(help="Instances of each rule.")] = 200,
     fast: Annotated[bool, typer.Option("--fast", help="20 instances of each rule.")] = False,
     seed: Annotated[int, typer.Option(help="Where the random numbers start.")] = 0,
@@ -48,7 +51,7 @@ def prove_command(
     """Hold rules to their contracts on random instances, in onnxruntime. Exit code 1 if one is wrong or has too few."""
     from compiler.proving import prover_of
 
-    library, chosen = _chosen(files, rule)
+    library, chosen = _chosen(files, rule, stage)
     prover = prover_of(library)
     if replay is not None:
         _replay(prover, replay)
@@ -62,13 +65,17 @@ def prove_command(
     else:
         proofs = prover.prove_all(chosen, many, seed, jobs or os.cpu_count() or 1)
     bad = total = instances = 0
+    oracles: Counter[str] = Counter()
     for proof in proofs:
         total += 1
         instances += proof.instances
+        oracles.update(proof.oracles)
         if not proof.holds:
             bad += 1
             typer.echo(_report(proof))
     typer.echo(f"{total - bad} of {total} rules proved on {instances} instances")
+    if oracles:
+        typer.echo("held to " + ", ".join(f"{name} {n}" for name, n in oracles.most_common()))
     if bad:
         raise typer.Exit(1)
 
@@ -183,8 +190,15 @@ def stats_command(
         typer.echo(f"{len(meter.silent)} rules never fire here: {', '.join(sorted(meter.silent))}")
 
 
-def _chosen(files: Sequence[Path] | None, names: Sequence[str] | None) -> tuple[Library, list[Rule]]:
-    """The library with the files, and the rules asked for."""
+def _chosen(
+    files: Sequence[Path] | None, names: Sequence[str] | None, stages: Sequence[str] | None = None
+) -> tuple[Library, list[Rule]]:
+    """The library with the files, and the rules asked for.
+
+    Raises:
+        UserError: there is no such rule or stage.
+    """
+    from compiler.errors import UserError
     from compiler.proving import library_of
     from compiler.rewrite.explain import known_rule
 
@@ -192,7 +206,15 @@ def _chosen(files: Sequence[Path] | None, names: Sequence[str] | None) -> tuple[
     wanted = [str(f) if f in own else f"rules/{f.name}" for f in files] if files else None
     library = library_of(own)
     rules = [r for r in library.rules.values() if wanted is None or r.file in wanted]
-    return library, [known_rule(library, n) for n in names] if names else rules
+    if names:
+        rules = [known_rule(library, n) for n in names]
+    if stages:
+        known = list(dict.fromkeys(r.stage for r in library.rules.values()))
+        for stage in stages:
+            if stage not in known:
+                raise UserError(f"there is no stage {stage}", f"one of {', '.join(known)}")
+        rules = [r for r in rules if r.stage in stages]
+    return library, rules
 
 
 def _own(files: Sequence[Path] | None) -> list[Path]:
