@@ -73,6 +73,15 @@ def conv(c: int, h: int, w: int, o: int, k: int, s: int, d: int, g: int) -> Made
     )
 
 
+def conv_computed(c: int, h: int, o: int) -> Made:
+    """A convolution whose weights are computed."""
+    return (
+        f"""g (float[1,{c},{h},{h}] x, float[{o},{c},3,3] w) => (float[1,{o},{h},{h}] y) {{
+          v = Sigmoid (w) y = Conv <pads = [1,1,1,1]> (x, v, b) }}""",
+        {"b": (o,)},
+    )
+
+
 def conv_1d(c: int, n: int, o: int, k: int) -> Made:
     """A convolution along one axis."""
     return (
@@ -282,6 +291,7 @@ FAMILIES: dict[str, tuple[Callable[..., Made], list[tuple[Any, ...]]]] = {
                     (8, 11, 7, 12, 3, 1, 2, 2), (3, 23, 17, 16, 7, 2, 1, 1), (6, 8, 8, 9, 2, 1, 1, 3)]),
     "conv 1×1": (conv, [(7, 5, 9, 8, 1, 1, 1, 1), (16, 32, 32, 24, 1, 1, 1, 1), (13, 6, 7, 5, 1, 1, 1, 1)]),
     "conv depthwise": (conv, [(5, 9, 7, 5, 3, 1, 1, 5), (16, 20, 21, 16, 3, 2, 1, 16), (8, 12, 12, 8, 5, 1, 1, 8)]),
+    "conv computed": (conv_computed, [(3, 7, 8), (4, 9, 5)]),
     "conv 1-d": (conv_1d, [(3, 17, 5, 3), (8, 101, 16, 9), (1, 400, 4, 25)]),
     "conv transposed": (conv_transpose, [(4, 5, 3, 3, 2, 1), (8, 7, 8, 2, 2, 1), (4, 6, 6, 4, 1, 2)]),
     "product": (product, [(2, 5, 7, 6), (1, 33, 65, 31), (3, 16, 48, 64), (1, 1, 100, 10)]),

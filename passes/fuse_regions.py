@@ -18,14 +18,24 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from compiler import ir
 from compiler.dialects.metal import ANCHORS, MOVEMENT, POINTWISE
 
 #: Arithmetic may be repeated up to this many operations for each element before it is better done once and stored.
 REPEATED = 16
+
+#: In front of a convolution it is worth it for as long as it takes less time than the trip through memory that it
+#: spares: operations that a GPU does while it moves a byte (an A15: 1.6 Tflops by 34 GB/s), or while it starts a
+#: kernel.
+PER_BYTE = 48
+PER_KERNEL = 3_000_000
+
+#: How many multiplications a thread of a convolution makes with an element that it has loaded.
+PER_LOAD = 4
 
 #: How many operators an epilogue may hold, and how many buffers a kernel may have (Metal has 31 bindings).
 LONGEST = 48
@@ -40,7 +50,9 @@ _EXPENSIVE = frozenset(
 )  # fmt: skip
 
 
-_RENAMES = frozenset(f"metal.{n}" for n in ("reshape", "transpose", "broadcast", "slice", "pad", "dequantize"))
+_RENAMES = frozenset(
+    f"metal.{n}" for n in ("reshape", "transpose", "broadcast", "slice", "pad", "strided", "dequantize")
+)
 
 
 @dataclass(eq=False)
@@ -251,7 +263,7 @@ def _covered(parts: list[ir.Value | None], at: int, axis: int) -> tuple[ir.Value
 
 def _join(plan: _Plan, op: ir.Op, outputs: set[ir.Value]) -> ir.Op | None:
     """Makes a concatenation a join if at most one part must be copied for it; gives the first copy made."""
-    parts = [v for v in op.operands if v is not None]
+    parts = [_unshaped(plan, v) for v in op.operands if v is not None]
     ready = [_can_lie_elsewhere(plan, v, outputs) and parts.count(v) == 1 for v in parts]
     moved = sum(_size(v) for v, r in zip(parts, ready, strict=True) if not r)
     if ready.count(False) > 1 and not (ready.count(False) == 2 and 4 * moved < _size(op.result)):
@@ -263,14 +275,14 @@ def _join(plan: _Plan, op: ir.Op, outputs: set[ir.Value]) -> ir.Op | None:
     first: ir.Op | None = None
     for i, part in enumerate(parts):
         if not ready[i]:
-            copy = builder.op("metal.copy", [part])
+            copy = builder.op("metal.copy", [op.operands[i]])
             _add(plan, Group(None, {copy}, [copy.result]))
-            op.set_operand(i, copy.result)
+            parts[i] = copy.result
             first = first or copy
-        value = op.operands[i]
-        assert value is not None
-        plan.joined.add(value)
-    joined = builder.op("metal.join", op.operands, {"axis": op.attributes["axis"]})
+        else:
+            parts[i] = part
+        plan.joined.add(parts[i])
+    joined = builder.op("metal.join", parts, {"axis": op.attributes["axis"]}, [op.result.type])
     op.result.replace_all_uses_with(joined.result)
     if op.result in outputs:
         outputs.remove(op.result)
@@ -279,12 +291,41 @@ def _join(plan: _Plan, op: ir.Op, outputs: set[ir.Value]) -> ir.Op | None:
     return first or joined
 
 
+def _unshaped(plan: _Plan, part: ir.Value) -> ir.Value:
+    """What a part of a concatenation is a reshape of, whose dimensions that only joins."""
+    op = part.op
+    while op is not None and op.name == "metal.reshape" and op not in plan.owner:
+        inner = op.operands[0]
+        assert inner is not None
+        if split_dimensions(inner.shape or (), part.shape or ()) is None:
+            break
+        part, op = inner, inner.op
+    return part
+
+
+def split_dimensions(fine: Sequence[Any], coarse: Sequence[Any]) -> list[list[int]] | None:
+    """For each dimension of ``coarse`` the dimensions of ``fine`` that it was split into; None if it was not."""
+    out: list[list[int]] = []
+    at = 0
+    for size in coarse:
+        chosen: list[int] = []
+        product = 1
+        while at < len(fine) and (product < size or (fine[at] == 1 and len(fine) - at > len(coarse) - len(out) - 1)):
+            chosen.append(at)
+            product *= fine[at]
+            at += 1
+        if product != size:
+            return None
+        out.append(chosen)
+    return out if at == len(fine) else None
+
+
 def _can_lie_elsewhere(plan: _Plan, value: ir.Value, outputs: set[ir.Value]) -> bool:
     """Whether a kernel stores this value, and may store it in another's buffer."""
     if value in outputs or value in plan.joined or value.op is None:
         return False
     owner = plan.owner.get(value.op)
-    return (owner is not None and value in owner.roots and len(owner.roots) == 1) or value.op.name == "metal.concat"
+    return (owner is not None and value in owner.roots) or value.op.name == "metal.concat"
 
 
 # ---- prologues
@@ -296,7 +337,7 @@ def _place(plan: _Plan, op: ir.Op, outputs: set[ir.Value]) -> ir.Op | None:
     stored = op.result in outputs or readers is None
     if op.name == "metal.concat":
         in_place = not stored and len(op.operands) <= PARTS_READ_IN_PLACE and len(readers or ()) == 1
-        in_place = in_place and all(p == {SIDE} for p in (readers or {}).values())
+        in_place = in_place and all(_affordable(op, g, p) for g, places in (readers or {}).items() for p in places)
         if not in_place:
             went = _join(plan, op, outputs)
             if went is not None:
@@ -308,8 +349,7 @@ def _place(plan: _Plan, op: ir.Op, outputs: set[ir.Value]) -> ir.Op | None:
         stored = not free and len(readers) > 1
         for group, places in readers.items():
             for place in places:
-                repeated = cost(op) * reads(group, place, op.result)
-                stored = stored or (not _only_renames(op) and repeated > REPEATED and _size(op.result) > 1)
+                stored = stored or not (_only_renames(op) or _size(op.result) <= 1 or _affordable(op, group, place))
             stored = stored or len(_operands(plan, group)) + len(op.operands) > BUFFERS
     if stored:
         _add(plan, Group(None, {op}, [op.result]))
@@ -317,6 +357,19 @@ def _place(plan: _Plan, op: ir.Op, outputs: set[ir.Value]) -> ir.Op | None:
         assert readers is not None
         plan.inlined[op] = readers
     return None
+
+
+def _affordable(op: ir.Op, group: Group, place: int) -> bool:
+    """Whether an operator may be computed anew at each of a kernel's reads."""
+    again = reads(group, place, op.result)
+    anchor = group.anchor
+    if place == 0 and anchor is not None and anchor.name == "metal.conv" and op.name in POINTWISE:
+        x, w = anchor.operands[:2]
+        assert x is not None
+        assert w is not None
+        loads = _size(anchor.result) * _size(w) // (w.shape or (1,))[0] // PER_LOAD  # type: ignore[operator]
+        return cost(op) * loads <= 2 * 4 * _size(op.result) * PER_BYTE + PER_KERNEL
+    return cost(op) * again <= REPEATED
 
 
 def _only_renames(op: ir.Op) -> bool:

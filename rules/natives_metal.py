@@ -132,6 +132,29 @@ def pad(b: RuleBuilder, m: Bindings) -> Value:
     return out
 
 
+def frames(b: RuleBuilder, m: Bindings) -> Value:
+    """Stretches of one signal side by side, each where the one before ends: overlapping frames of the signal."""
+    source: Value | None = None
+    dims = shape(m.y)
+    start = step = None
+    for part_ in m.xs:
+        x = part_.op.operands[0] if _is(part_, "metal.reshape") else part_
+        if not _is(x, "metal.slice") or sum(n > 1 for n in shape(x.op.operands[0])) != 1:
+            raise Decline("a part is no stretch of a signal")
+        if any(s != 1 for s in x.op.attributes["steps"]) or source not in (None, x.op.operands[0]):
+            raise Decline("a part is not contiguous, or of another signal")
+        source = x.op.operands[0]
+        sizes = shape(part_)
+        strides = tuple(math.prod(sizes[d + 1 :]) for d in range(len(sizes)))
+        if start is None:
+            start, step, expected = sum(x.op.attributes["starts"]), strides, sum(x.op.attributes["starts"])
+        if strides != step or sum(x.op.attributes["starts"]) != expected:
+            raise Decline("parts do not follow one another")
+        expected += sizes[m.a] * strides[m.a]
+    out: Value = b.op("metal.strided", [source], {"start": start, "strides": step, "shape": dims})
+    return out
+
+
 def tile(b: RuleBuilder, m: Bindings) -> Value:
     """onnx.Tile: a broadcast along a new dimension before each."""
     dims, repeats = shape(m.x), [int(r) for r in m.r]

@@ -194,6 +194,9 @@ class Body:
     def _load(self, value: ir.Value, where: Sequence[Index]) -> str:
         access = self.accesses[value]
         kind = register_type(value.type)
+        if access.width > 1:  # neighbours along the last dimension lie in a vector
+            vector = access.load([*where[:-1], where[-1] // access.width])
+            return f"float({vector}[{(where[-1] % access.width).text}])"
         text = access.load(where)
         return text if access.store == kind or access.store.endswith("nibble") else f"{kind}({text})"
 
@@ -265,6 +268,9 @@ class Body:
             case "metal.slice":
                 moved = [i * t + s for i, s, t in zip(where, a["starts"], a["steps"], strict=True)]
                 return self.element(x, moved)
+            case "metal.strided":
+                flat = sum((i * s for i, s in zip(where, a["strides"], strict=True)), index.of(a["start"]))
+                return self.element(x, index.unravel(flat, static(x)))
             case "metal.pad":
                 return self._padded(op, x, where)
             case "metal.concat":

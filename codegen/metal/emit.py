@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from codegen.metal.launch import Array, Launch, Packing
 from codegen.metal.program import STORED, Binding, Buffer, Dispatch, Program, row_major, store_type
 from compiler import ir
 from compiler.errors import UnsupportedError
-from passes import memory_plan
+from passes import fuse_regions, memory_plan
 from passes.half import constant_loss
 
 #: Buffers that a kernel can have (Metal feature set tables, all families).
@@ -108,8 +109,10 @@ class _Emitter:
             axis, at = op.attributes["axis"], place.offset
             for part in op.operands:
                 assert part is not None
-                self.places[part] = _Place(place.buffer, place.strides, at)
-                at += static(part)[axis] * place.strides[axis]
+                extent = math.prod(static(part)) // math.prod(n for d, n in enumerate(static(whole)) if d != axis)
+                seen = tuple(extent if d == axis else n for d, n in enumerate(static(whole)))
+                self.places[part] = _Place(place.buffer, _split_strides(place.strides, seen, static(part)), at)
+                at += extent * place.strides[axis]
 
     def _constant(self, value: ir.Value) -> _Place:
         assert value.constant is not None
@@ -259,6 +262,18 @@ def _comment(op: ir.Op) -> str:
     if nodes:
         lines.append(f"// nodes: {nodes}".replace("\n", " ")[:160])
     return "\n".join(lines)
+
+
+def _split_strides(strides: Sequence[int], coarse: Sequence[int], fine: Sequence[int]) -> tuple[int, ...]:
+    """Strides of a tensor that lies as one of shape ``coarse``, whose dimensions it splits."""
+    split = fuse_regions.split_dimensions(fine, coarse)
+    assert split is not None
+    out = [0] * len(fine)
+    for stride, dims in zip(strides, split, strict=True):
+        for d in reversed(dims):
+            out[d] = stride
+            stride *= fine[d]
+    return tuple(out)
 
 
 def _lifetimes(program: Program) -> None:

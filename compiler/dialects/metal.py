@@ -50,7 +50,7 @@ _OPERANDS: dict[str, str] = {
     **dict.fromkeys((*BINARY, *COMPARISONS), "x y"),
     "select": "condition x y",
     # movement
-    **dict.fromkeys(("reshape", "transpose", "broadcast", "slice", "pad"), "x"),
+    **dict.fromkeys(("reshape", "transpose", "broadcast", "slice", "pad", "strided"), "x"),
     "concat": "x*",
     "gather": "x indices",
     "gather_elements": "x indices",
@@ -88,6 +88,7 @@ _ATTRIBUTES: dict[str, dict[str, AttributeKind]] = {
     "broadcast": {"shape": "ints"},
     "transpose": {"perm": "ints"},
     "slice": {"starts": "ints", "steps": "ints", "shape": "ints"},
+    "strided": {"start": "int", "strides": "ints", "shape": "ints"},
     "pad": {"before": "ints", "after": "ints", "mode": "string", "value": "float"},
     "concat": {"axis": "int"},
     "gather": {"axis": "int"},
@@ -137,7 +138,7 @@ MOVEMENT = frozenset(
     f"metal.{n}"
     for n in (
         *("reshape", "transpose", "broadcast", "slice", "pad", "concat", "gather", "gather_elements", "gather_nd"),
-        "dequantize",
+        *("strided", "dequantize"),
     )
 )
 STRUCTURE = frozenset({"metal.join", "metal.trim", "metal.kernel"})
@@ -233,7 +234,7 @@ def _broadcast(name: str, operands: Sequence[TensorType]) -> tuple[int, ...]:
 def _shape(name: str, operands: Sequence[TensorType], attributes: Mapping[str, Any]) -> tuple[int, ...] | None:
     first = operands[0].static_shape
     match name:
-        case "metal.reshape" | "metal.broadcast" | "metal.slice":
+        case "metal.reshape" | "metal.broadcast" | "metal.slice" | "metal.strided":
             return tuple(int(d) for d in attributes["shape"])
         case "metal.transpose":
             return tuple(first[p] for p in attributes["perm"])
