@@ -1,4 +1,5 @@
-"""Compiles every model of a folder for some targets and prints a table: verdict, error, seconds, operators.
+"""Compiles every model of a folder for some targets and prints a table: verdict, error, seconds, operators, and the
+limit where it is not the plain one.
 
     python benchmarks/models.py ../shared/models --target ane --target cpu [NAME …] [--json FILE]
 
@@ -14,6 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 from time import perf_counter
+
+from compiler.proof import LIMITS
 
 
 def compile_one(model: Path, target: str, extra: list[str]) -> dict[str, object]:
@@ -71,9 +74,11 @@ def line(row: dict) -> str:
     ops = sum(report.get("ops", {}).values()) or ""
     kept = len(report.get("fp32_ops", []))
     fp32 = f"{kept} fp32" if kept and report.get("precision") == "fp16" else ""
+    limit = report.get("verify", {}).get("limit")
+    own = f"limit {limit:.1e}, see docs/proof.md" if limit not in (None, *LIMITS.values()) else ""
     verdict = {0: "proven", 1: "FAILED"}.get(row["code"], f"exit {row['code']}")
     text = f"{row['model']:24} {row['target']:4} {verdict:8} {worst:8} {row['seconds']:6.1f} s {ops:>5} ops {fp32:8}"
-    return f"{text} {row['said'][:160]}".rstrip()
+    return f"{text} {own} {row['said'][:160]}".rstrip()
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from compiler.driver import Compilation, Verify
     from compiler.features.wishes import Wishes
     from compiler.multifunction import Bundle
+    from compiler.report import Progress
     from compiler.shapes import Size
     from compiler.target import Precision, Unit
 
@@ -31,16 +32,16 @@ __all__ = ["Wishes", "bundle", "compile", "onnx_backend"]
 
 def compile(
     model: str | Path | onnx.ModelProto,
-    target: Unit = "ane",
+    target: Unit | str = "ane",
     output: str | Path | None = None,
     *,
     os: str = "ios17",
-    precision: Precision | None = None,
+    precision: Precision | str | None = None,
     chip: str = "A17",
     shapes: Mapping[str, Sequence[Size]] | None = None,
     rules: Sequence[str | Path] = (),
     disable_rules: Sequence[str] = (),
-    verify: Verify = "full",
+    verify: Verify | str = "full",
     inputs: Mapping[str, np.ndarray[Any, Any]] | str | Path | None = None,
     wishes: Wishes | None = None,
     report: str | Path | None = None,
@@ -51,6 +52,7 @@ def compile(
     ranges: str | Path | None = None,
     range_method: str = "mse",
     prune: float | None = None,
+    progress: Progress | None = None,
 ) -> Compilation:
     """Compiles an ONNX model into a Core ML package on disk and proves it against onnxruntime.
 
@@ -76,6 +78,7 @@ def compile(
         ranges: a file that keeps the ranges of activations: read if it is there, written if not.
         range_method: ``minmax``, ``percentile`` or ``mse``: how ranges are found.
         prune: the share of channels to cut out of each layer whose channels can go, as 0.3.
+        progress: who is told how far it is, as the command line is.
 
     Returns:
         The package's path, its module, and the report.
@@ -88,7 +91,7 @@ def compile(
     from compiler.compression.settings import Settings
     from compiler.driver import Options, compile_model
     from compiler.features import Interface
-    from compiler.target import Target
+    from compiler.target import Target, known
 
     chosen = Target.of(target, os, precision, chip)
     compression = Settings.of(
@@ -106,14 +109,14 @@ def compile(
         {name: tuple(shape) for name, shape in (shapes or {}).items()},
         rules,
         disable_rules,
-        verify,
+        known("verification", verify, ("full", "fast", "off")),  # type: ignore[arg-type]  # it has just been checked
         inputs,
         interface=wishes.interface() if wishes is not None else Interface(),
         metadata=wishes.said() if wishes is not None else None,
         page=report,
         compression=compression,
     )
-    return compile_model(model, output, options)
+    return compile_model(model, output, options, progress)
 
 
 def bundle(

@@ -72,47 +72,44 @@ def compile_command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Compile an ONNX model into a Core ML package and prove that it computes what the model computes."""
+    import compiler
     from compiler import shapes
     from compiler.cli_console import Lines
-    from compiler.compression.settings import Settings
-    from compiler.driver import Options, compile_model
     from compiler.errors import UserError, VerificationError
     from compiler.report import Report
-    from compiler.target import Target, known
 
     start = perf_counter()
     said = {"author": author, "license": license, "description": description, "version": model_version}
     wishes = cli_wishes.wishes(batch, image, state, labels, nms, io, rename, describe, said, metadata)
-    chosen = Target.of(target, os, precision, chip)
-    compression = Settings.of(
-        quantize,
-        chosen.ios,
-        data=calibrate,
-        budget=budget,
-        max_error=max_error,
-        ranges=ranges,
-        method=range_method,
-        prune=prune,
-    )
-    options = Options(
-        chosen,
-        dict(shapes.parse(s) for s in shape or ()),
-        rules or (),
-        disable_rule or (),
-        known("verification", verify, ("full", "fast", "off")),  # type: ignore[arg-type]  # it has just been checked
-        inputs,
-        interface=wishes.interface(),
-        metadata=wishes.said(),
-        page=page,
-        compression=compression,
-    )
     if json is not None and (json.is_dir() or not json.parent.is_dir()):
         raise UserError(f"{json} is no file that the report could be written to", "--json FILE in a folder that exists")
     if page is not None and (page.is_dir() or not page.parent.is_dir()):
         raise UserError(f"{page} is no file that the page could be written to", "--report FILE in a folder that exists")
     lines = Lines(quiet)
     try:
-        done = compile_model(model, output, options, lines)
+        done = compiler.compile(
+            model,
+            target,
+            output,
+            os=os,
+            precision=precision,
+            chip=chip,
+            shapes=dict(shapes.parse(s) for s in shape or ()),
+            rules=rules or (),
+            disable_rules=disable_rule or (),
+            verify=verify,
+            inputs=inputs,
+            wishes=wishes,
+            report=page,
+            quantize=quantize,
+            calibrate=calibrate,
+            budget=budget,
+            max_error=max_error,
+            ranges=ranges,
+            range_method=range_method,
+            prune=prune,
+            progress=lines,
+        )
     except VerificationError as e:
         if json is not None and isinstance(e.report, Report):
             e.report.write(json)
