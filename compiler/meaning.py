@@ -64,7 +64,10 @@ class _Inference:
             else:
                 parts.append((v.type if v is not None else None, array.tobytes() if array is not None else None))
         for name, value in sorted(attributes.items()):
-            parts.append((name, value.tobytes() if isinstance(value, np.ndarray) else value))
+            if isinstance(value, np.ndarray):
+                parts.append((name, value.dtype.str, value.shape, value.tobytes()))
+            else:  # 0, 0.0 and False are equal, but not the same
+                parts.append((name, type(value), tuple(map(type, value)) if isinstance(value, tuple) else None, value))
         try:
             hash(key := tuple(parts))
         except TypeError:

@@ -328,6 +328,8 @@ def constant_of_shape(b: RuleBuilder, m: Bindings) -> Value:
             raise Decline("Core ML has no empty tensors")
         spread: Value = b.constant(np.broadcast_to(value.reshape(()), known), "mil")
         return spread
+    if m.y.type.shape is None:
+        raise Decline("the number of dimensions is not known")
     out: Value = b.op("mil.fill", [m.s], {"value": np.asarray(scalar)})
     return out
 
