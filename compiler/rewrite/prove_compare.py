@@ -95,7 +95,7 @@ def _wrong(
     with np.errstate(invalid="ignore", over="ignore"):
         off = np.abs(x - y)
         size = np.abs(x)
-        undefined = np.isnan(x) & np.isfinite(y)
+        undefined = np.isnan(x) & np.isfinite(y) & ~np.isinf(slack)
         if contract.contract == "rounding":
             most = RELATIVE.get(name, 0.1) * size + ABSOLUTE.get(name, 0.1) * scale + slack
             return np.asarray((finite & ~(off <= most)) | undefined)
@@ -103,10 +103,12 @@ def _wrong(
         peak = float(size[finite].max(initial=0.0))
         rtol += ABSOLUTE.get(name, 0.1)
         wrong = np.asarray(undefined | finite & ~(off <= rtol * (size + peak) + slack))
-        norm = float(np.linalg.norm(x[finite]))
-        extra = float(np.linalg.norm(np.broadcast_to(slack, x.shape)[finite]))
-        if not wrong.any() and float(np.linalg.norm(off[finite])) > rtol * norm + extra + 1e-30:
-            return np.asarray(off >= float(off[finite].max(initial=0.0)))
+        slack = np.broadcast_to(slack, x.shape)
+        solid = finite & np.isfinite(slack)
+        norm = float(np.linalg.norm(x[solid]))
+        extra = float(np.linalg.norm(slack[solid]))
+        if not wrong.any() and float(np.linalg.norm(off[solid])) > rtol * norm + extra + 1e-30:
+            return np.asarray(off >= float(off[solid].max(initial=0.0)))
         return wrong
 
 

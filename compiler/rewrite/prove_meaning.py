@@ -17,8 +17,9 @@ from compiler.evaluate_apart import CrashError, run
 from compiler.ir import InferenceError, Op, clone_module
 from compiler.rewrite.diagnostics import RewriteError
 from compiler.rewrite.driver import rewrite
-from compiler.rewrite.prove_check import NUDGES, Checker, Verdict, magnitude, nudged
+from compiler.rewrite.prove_check import NUDGES, Checker, Verdict, nudged
 from compiler.rewrite.prove_compare import difference
+from compiler.rewrite.prove_kernels import magnitude
 from compiler.rewrite.prove_oracle import NotTakenError, Truth, UnknownError, fits, truth
 from compiler.rewrite.recipe import Recipe, realize
 

@@ -1,0 +1,75 @@
+"""What has to be known of onnxruntime's kernels, so that rules are not blamed for them.
+
+Normalizations by channel are computed as x · c + (β − μ · c) with c = γ / √(σ² + ε) (instance_norm.cc, batch_norm.h in
+core/providers/cpu/nn). Where a plane hardly varies, x · c is some hundred times x, and β is rounded as numbers of that
+size are.
+
+Products of unsigned by signed 8-bit integers are summed in pairs in 16 bits on CPUs without VNNI, and saturate where
+weights have more than 7 bits (onnxruntime.ai/docs/performance/model-optimizations/quantization.html, on reduce_range).
+
+A quantizing scale of zero makes NaN or infinity an integer, which C++ leaves undefined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from compiler.ir import Function, Op, Value
+
+Array = np.ndarray[Any, Any]
+
+
+def magnitude(a: Any) -> float:
+    """The largest finite magnitude among the numbers of an array; 0 if there is none."""
+    if not isinstance(a, np.ndarray) or a.size == 0 or a.dtype.kind in "OUS?":
+        return 0.0
+    x = np.abs(a.astype(np.float64))
+    x = x[np.isfinite(x)]
+    return float(x.max(initial=0.0))
+
+
+def inside(function: Function, known: Mapping[Value, Array]) -> float:
+    """The largest finite magnitude inside of the function's normalizations, of those whose operands are known."""
+    most = 0.0
+    for op in function.block.ops:
+        if op.name in ("onnx.InstanceNormalization", "onnx.BatchNormalization"):
+            operands = [None if v is None else known.get(v, v.constant) for v in op.operands]
+            if all(a is not None for a in operands) and operands[0].ndim >= 2:  # type: ignore[union-attr]
+                most = max(most, magnitude(_scaled(op, operands)))
+    return most
+
+
+#: Operators that multiply 8-bit integers, with how onnxruntime does it.
+_INTEGER_PRODUCTS = frozenset({
+    "onnx.MatMulInteger", "onnx.QLinearMatMul", "onnx.ConvInteger", "onnx.QLinearConv", "msft.DynamicQuantizeLSTM",
+})  # fmt: skip
+
+
+def astray(function: Function, known: Mapping[Value, Array]) -> str | None:
+    """Why what onnxruntime has computed is not what the operators are; None where nothing is known against it."""
+    for op in function.block.ops:
+        arrays = [None if v is None else known.get(v, v.constant) for v in op.operands]
+        if op.name in _INTEGER_PRODUCTS:
+            weights = [a for a in arrays if a is not None and a.ndim > 1 and a.dtype == np.int8]
+            if any(magnitude(a) > 64 for a in weights):
+                return "pairs of 8-bit products may saturate"
+        elif op.name == "onnx.QuantizeLinear" and arrays[1] is not None and not (arrays[1] > 0).all():
+            return "a scale that is not positive"
+    return None
+
+
+def _scaled(op: Op, operands: list[Any]) -> Array:
+    """x · c."""
+    x, gamma = (a.astype(np.float64) for a in operands[:2])
+    along = (1, -1, *(1,) * (x.ndim - 2))
+    if op.name == "onnx.InstanceNormalization":
+        variance = x.var(axis=tuple(range(2, x.ndim)), keepdims=True)
+    elif op.attributes["training_mode"]:
+        variance = x.var(axis=(0, *range(2, x.ndim)), keepdims=True)
+    else:
+        variance = operands[4].astype(np.float64).reshape(along)
+    with np.errstate(all="ignore"):
+        return np.asarray(x * gamma.reshape(along) / np.sqrt(variance + op.attributes["epsilon"]))
