@@ -97,10 +97,13 @@ def attention(b: RuleBuilder, m: Bindings) -> Value:
     scale = a.get("scale") or (sizes[0] // heads) ** -0.5
     keys = b.op("onnx.Transpose", [k], {"perm": (0, 1, 3, 2)})
     scores = b.op("onnx.Mul", [b.op("onnx.MatMul", [q, keys]), dtype.type(scale)])
-    if m.mask is not None:
-        scores = b.op("onnx.Add", [scores, _mask(b, m, dtype, a.get("mask_filter_value") or -10000.0)])
     if m.add is not None:
         scores = b.op("onnx.Add", [scores, m.add])
+    # The mask last, as in onnxruntime: beside −10⁴ numbers of single precision are 2⁻¹⁰ apart, and where a whole row is
+    # hidden the order of sums can be seen. A mask of one element stands for none (attention_base.cc).
+    if m.mask is not None and m.mask.type.shape != (1, 1):
+        hidden = a.get("mask_filter_value")
+        scores = b.op("onnx.Add", [scores, _mask(b, m, dtype, -10000.0 if hidden is None else hidden)])
     if a.get("unidirectional"):
         shape = m.x.type.shape
         if shape is None or not isinstance(shape[1], int):

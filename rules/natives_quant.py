@@ -86,8 +86,12 @@ def _shaped(b: RuleBuilder, v: Made, rank: int, axis: int) -> Made:
         raise Decline("a scale for each block")
     to = [1] * rank
     if shape[0] == 1:
+        if rank == 0 and isinstance(v, Value):
+            return b.op("mil.squeeze", [v], {"axes": (0,)})
         to = []
     else:
+        if rank == 0:
+            raise Decline("scales along an axis of a number")
         to[axis % rank] = -1
     return v.reshape(to) if not isinstance(v, Value) else b.op("mil.reshape", [v, np.array(to or [1], np.int32)])
 
@@ -128,6 +132,8 @@ def lower_quantize(b: RuleBuilder, m: Bindings) -> Value:
         scale, zero = _shaped(b, _made(m.scale), rank, m.a), None
         if m.zp is not None:
             zero = _shaped(b, _made(m.zp), rank, m.a)
+    if to.bits > 8 and _type(m.scale).dtype is F16 and m.p is not F32:
+        raise Decline("the quotient is rounded to half, which 16 bits show")
     x = b.op("mil.real_div", [_float(b, m.x), _float(b, scale)])
     return requantized(b, x, zero, to, m.y)
 
@@ -321,12 +327,10 @@ def lower_qlinear_conv(b: RuleBuilder, m: Bindings) -> Value:
     factor = _compute(b, "mil.mul", sx, sw)
     if getattr(b.target, "precision", None) == "fp16":
         weights = _float(b, _centered(b, m.w, m.wz, rank, 0))
-        along = sw.reshape([-1] + [1] * (rank - 1)) if isinstance(sw, np.ndarray) and sw.ndim else sw
-        weights = _compute(b, "mil.mul", weights, along)
+        weights = _compute(b, "mil.mul", weights, _real(b, m.sw, rank, 0))
         if bias is not None:
-            bias = _compute(
-                b, "mil.mul", _float(b, bias), factor.reshape(-1) if not isinstance(factor, Value) else factor
-            )
+            each = _compute(b, "mil.mul", _real(b, m.sx, 1, 0), _real(b, m.sw, 1, 0))
+            bias = _compute(b, "mil.mul", _float(b, bias), each)
         x = _compute(b, "mil.mul", _float(b, _centered(b, m.x, m.xz, rank, 1)), sx)
         sums = b.op("onnx.Conv", [x, weights, bias], m.conv)
         return requantized(b, b.op("mil.real_div", [sums, sy]), zero, _type(m.y).dtype, m.y)

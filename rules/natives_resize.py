@@ -200,6 +200,8 @@ def lower_resize(b: RuleBuilder, m: Bindings) -> Value:
             continue
         matrices[a] = onnx_matrix(shape[a], result[a], s, roi, m.r)
         if crops:
+            if s == 1.0 and roi != (0.0, 1.0):  # a crop by the reference implementation, nothing by onnxruntime
+                raise Decline("an axis is cropped to as many elements as it has")
             at = _positions(shape[a], result[a], s, "tf_crop_and_resize", roi)
             outside[a] = (at < 0) | (at > shape[a] - 1)
     y = apply_matrices(b, m.x, matrices, m.r["mode"] == "nearest")
