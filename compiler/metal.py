@@ -125,9 +125,14 @@ def _write(
 
 
 def _describe(program: Program, lowered: Module, report: Report) -> None:
+    from codegen.metal import estimate
+    from compiler import hardware
+
     report.ops = {}
     for d in program.dispatches:
         report.ops[d.kind] = report.ops.get(d.kind, 0) + 1
+    chip = hardware.chip(report.target.chip)
+    least = estimate.estimates(program, chip)
     report.placement = {
         "predicted": False,
         "unit": "metal",
@@ -140,6 +145,9 @@ def _describe(program: Program, lowered: Module, report: Report) -> None:
         "heap_bound": program.bound,
         "macs": sum(d.macs for d in program.dispatches),
         "bytes_moved": sum(d.bytes for d in program.dispatches),
+        "chip": chip.name,
+        "least_ms": round(sum(row["microseconds"] for row in least) / 1e3, 4),
+        "dispatched": least,
     }
 
 
@@ -154,10 +162,13 @@ def _only_moves(op: Op) -> bool:
 
 
 def sentence(facts: Mapping[str, Any]) -> str:
-    """``75 dispatches of 51 kernels, 70 barriers; 0.36 MB of scratch, of which 0.33 MB are alive at once``."""
+    """``66 dispatches of 47 kernels, 64 barriers; 0.33 MB of scratch, of which 0.33 MB are alive at once; …``."""
+    from compiler import hardware
+
     return (
         f"{facts['dispatches']} dispatches of {facts['kernels']} kernels, {facts['barriers']} barriers; "
-        f"{megabytes(facts['heap'])} of scratch, of which {megabytes(facts['heap_bound'])} are alive at once"
+        f"{megabytes(facts['heap'])} of scratch, of which {megabytes(facts['heap_bound'])} are alive at once; "
+        f"no less than {facts['least_ms']:.2g} ms on {hardware.chip(facts['chip']).title}"
     )
 
 

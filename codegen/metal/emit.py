@@ -183,7 +183,8 @@ class _Emitter:
         body = Body(accesses)
         launch = kernels.write(body, op, outs)
         name = self._text(op, parameters, launch, body)
-        read = sum(self.program.buffers[b.buffer].size for b in dict.fromkeys(bindings))
+        values = dict.fromkeys(v for v in (*op.operands, *op.results) if v is not None)
+        moved = sum(self._bytes(v, b) for v, b in zip(values, bindings, strict=True))
         self.program.dispatches.append(
             Dispatch(
                 name,
@@ -193,9 +194,14 @@ class _Emitter:
                 op.attributes["kind"],
                 op.loc.nodes,
                 kernels.macs(op),
-                read,
+                moved,
             )
         )
+
+    def _bytes(self, value: ir.Value, binding: Binding) -> int:
+        """How much of a buffer a kernel touches for a value, which may lie in a larger one beside others."""
+        buffer = self.program.buffers[binding.buffer]
+        return min(buffer.size, math.prod(static(value)) * np.dtype(STORED[buffer.store]).itemsize)
 
     def _text(self, op: ir.Op, parameters: list[str], launch: Launch, body: Body) -> str:
         """The name of the kernel, which is written unless the same text is there already."""
