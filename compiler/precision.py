@@ -35,13 +35,15 @@ _PROBE_BYTES = 1 << 28
 
 @dataclass(slots=True)
 class Trial:
-    """A mil module that computes in f32, and what its outputs should be on the proof's inputs."""
+    """A mil module that computes in f32, and what its outputs should be on the proof's inputs, within ``limit`` where
+    that is given."""
 
     lowered: Module
     inputs: Sequence[Sequence[Array]]
     expected: Sequence[Sequence[Array]]
     library: Library
     os: str
+    limit: float | None = None
 
     def judge_full(self) -> Verdict:
         """The verdict on the module before half precision, by the limits of half precision."""
@@ -53,7 +55,7 @@ class Trial:
 
     def _judge(self, module: Module, precision: str) -> Verdict:
         ours = run_mil(module, self.inputs, self.library)
-        return judge(self.lowered.main.output_names, ours, self.expected, precision)
+        return judge(self.lowered.main.output_names, ours, self.expected, precision, self.limit)
 
 
 def culprits(trial: Trial, keep: Mapping[Op, str]) -> dict[Op, str]:

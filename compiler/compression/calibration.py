@@ -134,8 +134,8 @@ def statistics(module: Module, data: Sequence[Inputs], library: Library, thresho
 
 
 def ranges(module: Module, data: Sequence[Inputs], library: Library, method: Method) -> dict[str, Range]:
-    """The ranges of what layers take, by the layer's name."""
-    layers = activations.layers(module)
+    """The ranges of what layers take, by the layer's name; depthwise convolutions stay in floats."""
+    layers = [op for op in activations.layers(module) if not activations.is_depthwise(op)]
     seen = [Histogram() for _ in layers]
     for values in _inputs_of(module, layers, data, library):
         for histogram, array in zip(seen, values, strict=True):

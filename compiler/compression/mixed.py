@@ -13,7 +13,8 @@ from compiler.errors import UserError
 from compiler.ir import Function, Module, Op, TensorType, clone_module
 from passes.compress import Linear, NotCompressibleError, Palette, Scheme, Weight, bits, encode, weights
 from passes.compress.assign import Choice, within_error, within_size
-from passes.compress.run import array, whole
+from passes.compress.fit import fitted
+from passes.compress.run import array
 
 if TYPE_CHECKING:
     from compiler.rewrite import Library
@@ -129,17 +130,14 @@ def measure(lowered: Module, stored: Module, sensitivity: Sensitivity, ios: int)
 
 
 def _option(weight: Weight, scheme: Scheme, sensitivity: Sensitivity) -> Option | None:
-    axes = weight.axes
+    if weight.axes is None:
+        return None
+    held = array(weight)
+    scheme = fitted(scheme, held.shape, weight.axes)
     try:
-        if axes is None:
-            return None
-        made = encode(array(weight), scheme, axes)
+        made = encode(held, scheme, weight.axes)
     except NotCompressibleError:
-        # A group that does not fill the tensor: one table for all of it is better than none.
-        if not isinstance(scheme, Palette) or not scheme.group or axes is None:
-            return None
-        scheme = whole(scheme)
-        made = encode(array(weight), scheme, axes)
+        return None
     dense = made.dense().astype(np.float32)
     return Option(scheme, bits(made), dense, sensitivity.error({weight.name: dense}))
 

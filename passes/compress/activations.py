@@ -34,6 +34,13 @@ def layers(module: Module) -> list[Op]:
     return [op for op in module.main.block.ops if op.name in LAYERS and _is_quantizable(op)]
 
 
+def is_depthwise(op: Op) -> bool:
+    """Whether a layer computes each of several channels by itself: little work, bound by memory, which eight bits speed
+    up little, and hurt most, for all channels share one range."""
+    weight = op.operands[1]
+    return op.attributes.get("groups", 1) > 1 and weight is not None and (weight.shape or (0, 0))[1] == 1
+
+
 def _is_quantizable(op: Op) -> bool:
     x, weight = op.operands[0], op.operands[1]
     if x is None or weight is None or x.constant is not None or not isinstance(x.type, TensorType):

@@ -71,6 +71,15 @@ def layer_of(weight: Weight) -> Op | None:
 def encoder(statistics: Mapping[str, Statistics]) -> Encoder:
     """An encoder for :func:`passes.compress.run.run` that uses what is known of weights by name."""
 
+    made: dict[tuple[str, Scheme, np.dtype[Any]], Encoded] = {}
+
+    def remembered(weight: Weight, scheme: Scheme, axes: Axes) -> Encoded:
+        # The same weights come again where the proof moves operators to f32.
+        key = (weight.name, scheme, array(weight).dtype)
+        if key not in made:
+            made[key] = encode_one(weight, scheme, axes)
+        return made[key]
+
     def encode_one(weight: Weight, scheme: Scheme, axes: Axes) -> Encoded:
         whole, layer = array(weight), layer_of(weight)
         known = statistics.get(weight.name)
@@ -81,16 +90,16 @@ def encoder(statistics: Mapping[str, Statistics]) -> Encoder:
         seen = np.broadcast_to(diagonal[:, None, :], windows.rows(layer, whole).shape)
         base = encode(whole, scheme, axes, windows.back(layer, seen, whole.shape))
         if isinstance(scheme, Linear) and isinstance(base, Quantized):
-            made: Encoded = _linear(layer, whole, scheme, base, h)
+            found: Encoded = _linear(layer, whole, scheme, base, h)
         elif isinstance(scheme, Palette) and isinstance(base, Palettized) and scheme.mode == "kmeans":
-            made = _palette(layer, whole, base, h, axes)
+            found = _palette(layer, whole, base, h, axes)
         else:
             return base
         before, exact = windows.rows(layer, base.dense()), windows.rows(layer, whole)
-        after = windows.rows(layer, made.dense())
-        return made if output_error(exact, after, h) < output_error(exact, before, h) else base
+        after = windows.rows(layer, found.dense())
+        return found if output_error(exact, after, h) < output_error(exact, before, h) else base
 
-    return encode_one
+    return remembered
 
 
 def _linear(layer: Op, whole: Array, scheme: Linear, base: Quantized, h: Array) -> Quantized:

@@ -17,6 +17,9 @@ Array = np.ndarray[Any, Any]
 #: What is added to the diagonal of H, as a part of its mean: GPTQ's default.
 DAMPING = 0.01
 
+#: Columns beyond so many see the losses of these at once, as one product of matrices: the same sums, sooner.
+_BLOCK = 64
+
 #: Rounds elements of the column with these numbers: (groups, rows), (groups,) → (groups, rows).
 Round = Callable[[Array, Array], Array]
 
@@ -44,11 +47,15 @@ def compensate(weight: Array, h: Array, rounded: Round) -> Array:
     upper = _upper_factor(h)
     left = weight.astype(np.float64)[each[..., None], np.arange(weight.shape[1])[:, None], order[:, None, :]]
     out = np.empty_like(left)
-    for i in range(length):
-        column = left[:, :, i]
-        out[:, :, i] = rounded(column, order[:, i])
-        loss = (column - out[:, :, i]) / upper[:, i, i, None]
-        left[:, :, i + 1 :] -= loss[:, :, None] * upper[:, None, i, i + 1 :]
+    for start in range(0, length, _BLOCK):
+        end = min(start + _BLOCK, length)
+        losses = np.empty((*left.shape[:2], end - start))
+        for i in range(start, end):
+            column = left[:, :, i]
+            out[:, :, i] = rounded(column, order[:, i])
+            losses[:, :, i - start] = loss = (column - out[:, :, i]) / upper[:, i, i, None]
+            left[:, :, i + 1 : end] -= loss[:, :, None] * upper[:, None, i, i + 1 : end]
+        left[:, :, end:] -= losses @ upper[:, start:end, end:]
     return np.take_along_axis(out, np.argsort(order, axis=1)[:, None, :], axis=2)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ import numpy as np
 from compiler.ir import Module
 from passes.compress import emit
 from passes.compress.encode import Axes, Encoded, NotCompressibleError, bits, encode, error
-from passes.compress.schemes import Linear, Palette, Scheme, Sparse
+from passes.compress.fit import fitted
+from passes.compress.schemes import Scheme
 from passes.compress.select import THRESHOLD, Weight, weights
 
 Array = np.ndarray[Any, Any]
@@ -51,6 +52,7 @@ def run(
     *,
     threshold: int = THRESHOLD,
     encoder: Encoder | None = None,
+    fit: bool = True,
 ) -> list[Record]:
     """Compresses the weights of ``module`` in place.
 
@@ -58,6 +60,8 @@ def run(
         schemes: one for all, or by the name of a weight; those not named stay as they are.
         ios: the release that must take them.
         threshold: weights of no more elements stay as they are.
+        fit: give weights that groups or blocks do not fill larger ones that do; such weights stay as they are
+            otherwise, as with coremltools.
 
     Returns:
         What became of each weight, in order.
@@ -69,7 +73,8 @@ def run(
     for weight in weights(module, threshold):
         scheme = schemes.get(weight.name) if isinstance(schemes, Mapping) else schemes
         if scheme is not None:
-            chosen.append((weight, scheme) if weight.axes is not None else (weight, whole(scheme)))
+            axes = weight.axes
+            chosen.append((weight, fitted(scheme, array(weight).shape, axes) if fit or axes is None else scheme))
     # NumPy and the library of palettes let go of the interpreter while they compute.
     with ThreadPoolExecutor() as pool:
         encoded = list(pool.map(lambda one: _encoded(one[0], one[1], encoder or plain), chosen))
@@ -106,16 +111,3 @@ def _placed(weight: Weight, scheme: Scheme, encoded: Encoded | str, ios: int) ->
     dense = encoded.dense()
     emit.replace(weight.op, encoded, ios)
     return Record(name, scheme, "", before.nbytes, size, error(before, dense), dense)
-
-
-def whole(scheme: Scheme) -> Scheme:
-    """The scheme with one scale or table for the tensor: for a weight whose users disagree about its axes."""
-    if isinstance(scheme, Sparse):
-        return scheme if scheme.values is None else replace(scheme, values=_whole(scheme.values))
-    return _whole(scheme)
-
-
-def _whole(scheme: Linear | Palette) -> Linear | Palette:
-    if isinstance(scheme, Linear):
-        return replace(scheme, granularity="tensor")
-    return replace(scheme, group=0, channel_scale=False)

@@ -94,7 +94,7 @@ def theirs(path: Path, config: Any, function: str, *more: tuple[Any, str]) -> ir
 
 def ours(path: Path, scheme: Scheme, os: str) -> ir.Module:
     module = mil.read(path)
-    compress.run(module, scheme, int(os[3:]))
+    compress.run(module, scheme, int(os[3:]), fit=False)
     ir.verify(module)
     out = path.with_name("ours.mlpackage")
     mil.write(module, out, os=os)

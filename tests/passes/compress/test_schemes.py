@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from compiler.errors import UserError
-from passes.compress import Linear, Palette, Sparse, parse
+from passes.compress import Axes, Linear, Palette, Sparse, encode, parse
+from passes.compress.fit import fitted
 
 
 @pytest.mark.parametrize(
@@ -46,3 +48,22 @@ def test_errors(text, ios, message):
         parse(text, ios)
     assert e.value.message == message
     assert e.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "expected"),
+    [
+        ("palette4-group16", (60, 240), "4-bit palette for 20 channels"),
+        ("palette4-group16", (48, 8), "4-bit palette for 16 channels"),
+        ("palette4-group16", (53, 64), "4-bit palette"),
+        ("int4-block32", (64, 120), "int4 in blocks of 40"),
+        ("int4-block32", (240, 1, 5, 5), "int4"),
+        ("sparse50+int4-block32", (64, 48), "50 % sparse, int4"),
+    ],
+)
+def test_groups_and_blocks_that_fill_a_weight(name, shape, expected):
+    axes = Axes(0, 1)
+    made = fitted(parse(name, 18), shape, axes)
+    assert str(made) == expected
+    encode(np.random.default_rng(0).standard_normal(shape).astype(np.float16), made, axes)
+    assert "channels" not in str(fitted(parse(name, 18), shape, None))
