@@ -46,11 +46,12 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A package among the resources."""
+    """A package among the resources; ``function`` is empty where it has one only."""
 
     source: Path
     resource: str
     description: Description
+    function: str = ""
 
 
 @dataclass(frozen=True, slots=True)

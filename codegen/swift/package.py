@@ -68,8 +68,8 @@ def write(packages: Sequence[Path], output: Path, name: str | None = None, hybri
     return Written(out.path, library, tuple(m.name for m in models))
 
 
-def describe(package: Path) -> Description:
-    """What a package takes and gives.
+def describe(package: Path) -> dict[str, Description]:
+    """What each function of a package takes and gives, by its name; the default one stands first.
 
     Raises:
         UserError, UnsupportedError: it is none, or is broken.
@@ -79,27 +79,36 @@ def describe(package: Path) -> Description:
     from compiler.running import read_package
 
     if kernels.is_package(package):
-        return description.of_program(kernels.read(package))
-    return description.of_module(calls.select(read_package(package), None, package))
+        return {"main": description.of_program(kernels.read(package))}
+    module = read_package(package)
+    default = calls.select(module, None, package).main.name
+    names = [default, *(n for n in module.functions if n != default)]
+    return {n: description.of_module(calls.select(module, n, package)) for n in names}
 
 
 def _models(packages: Sequence[Path], hybrid: str | None) -> list[SwiftModel]:
     if not packages:
         raise UserError("a Swift package needs a model", "planish swift PKG -o DIR")
     taken: set[str] = {"PlanishRuntime"}
-    parts = []
-    names = []
+    first: list[Part] = []
+    models: list[SwiftModel] = []
     for package in packages:
-        own = describe(package)
-        type_ = unique_type(package.stem, taken)
-        names.append(type_)
-        parts.append(Part(package, f"{type_}{package.suffix}", own))
+        functions = describe(package)
+        several = len(functions) > 1
+        resource = f"{unique_type(package.stem, set() if several else taken)}{package.suffix}"
+        while any(p.resource == resource for p in first):
+            resource = f"{Path(resource).stem}_{package.suffix}"
+        parts = [Part(package, resource, d, f if several else "") for f, d in functions.items()]
+        first.append(parts[0])
+        if hybrid is None:
+            for part in parts:
+                name = unique_type(f"{package.stem} {part.function}", taken) if several else Path(resource).stem
+                models.append(swift_model(name, part.description, [part]))
     if hybrid is None:
-        return [swift_model(n, p.description, [p]) for n, p in zip(names, parts)]
-    if len(parts) < 2:
+        return models
+    if len(first) < 2:
         raise UserError("a hybrid has two parts or more", "planish swift A.mlpackage B.metalpackage --hybrid NAME")
-    whole = type_name(hybrid)
-    return [swift_model(whole, join(hybrid, [p.description for p in parts]), parts)]
+    return [swift_model(type_name(hybrid), join(hybrid, [p.description for p in first]), first)]
 
 
 def _fill(draft: Path, library: str, models: Sequence[SwiftModel]) -> None:
@@ -111,6 +120,8 @@ def _fill(draft: Path, library: str, models: Sequence[SwiftModel]) -> None:
     release = max((m.description.os for m in models), key=lambda os: int(os.removeprefix("ios") or 0))
     ios, macos, tools = _PLATFORMS[release]
     said = {"library": library, "models": models, "version": version("planish")}
+    copied = {p.resource: p.source for m in models for p in m.parts}
+    said |= {"resources": list(copied)}
     said |= {"ios": ios, "macos": macos, "tools": tools, "benchmark": f"{library.lower()}-benchmark"}
     (draft / "Sources" / "Benchmark").mkdir()
     for template, path in (
@@ -122,8 +133,8 @@ def _fill(draft: Path, library: str, models: Sequence[SwiftModel]) -> None:
     for model in models:
         text = environment.get_template("Model.swift.jinja").render(model=model, **said)
         (sources / f"{model.name}.swift").write_text(text, encoding="utf-8")
-        for part in model.parts:
-            shutil.copytree(part.source, sources / "Resources" / part.resource)
+    for resource, source in copied.items():
+        shutil.copytree(source, sources / "Resources" / resource)
     runtime = resources.files("codegen.swift") / "runtime" / "Sources" / "PlanishRuntime"
     with resources.as_file(runtime) as folder:
         shutil.copytree(folder, draft / "Sources" / "PlanishRuntime")

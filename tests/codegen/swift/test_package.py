@@ -59,7 +59,7 @@ def test_a_package_has_what_an_app_needs(classifier: Path, tmp_path: Path) -> No
     ):
         assert part in text
     described = json.loads(text[text.index('"""\n') + 4 : text.rindex('"""')])
-    assert described == json.loads(json.dumps(package.describe(classifier).to_json()))
+    assert described == json.loads(json.dumps(package.describe(classifier)["main"].to_json()))
     resource = written.path / "Sources" / "MyPets2Kit" / "Resources" / "MyPets2.mlpackage"
     mark = json.loads((written.path / "planish.json").read_text())
     assert mark["models"][0]["parts"][0]["sha256"] == content_hash(resource) == content_hash(classifier)

@@ -17,9 +17,11 @@ import onnx
 from onnx.utils import Extractor
 
 import compiler
+import compiler.driver
 from codegen.swift import package
 from compiler.serving.frames import DTYPES
 from compiler.serving.loaded import Loaded
+from compiler.target import Target
 
 HERE = Path(__file__).parent
 LIBRARY = "Models"
@@ -62,9 +64,10 @@ class Workspace:
         frames = [{"input": rng.standard_normal((1, 576)).astype(np.float32), "sr": np.int32(16000)} for _ in range(6)]
         self._case("Speech", speech, frames, in_a_row=True)
         first, second = self._halves("gesture_mlp")
+        hands = self._bundle("gesture_mlp")
 
         self.package = folder / "package"
-        package.write([gesture, direction, picture, audio, text, speech], self.package, LIBRARY)
+        package.write([gesture, direction, picture, audio, text, speech, hands], self.package, LIBRARY)
         # The hybrid is a package of its own; its sources join the others, so that one build does for all.
         hybrid = package.write([first, second], folder / "hybrid", "Halves", "WholeHand")
         self._join(hybrid.path)
@@ -103,6 +106,18 @@ class Workspace:
         out = self.folder / f"{name}.mlpackage"
         return Path(compiler.compile(source, "ane", out, verify="fast", **options).path)
 
+    def _bundle(self, model: str) -> Path:
+        """A package with a function for one row and one for four; the cases are those of the second."""
+        from compiler import multifunction
+
+        source = self.models / model / "model.onnx"
+        parts = [multifunction.parse_part(f"{n}={source}:input={rows},42") for n, rows in (("one", 1), ("four", 4))]
+        options = compiler.driver.Options(Target.of("ane", "ios18"), verify="fast")
+        path = multifunction.bundle(self.folder / "Hands.mlpackage", parts, options).path
+        x = np.random.default_rng(3).standard_normal((4, 42)).astype(np.float32)
+        self._case("HandsFour", path, [{"input": x}], function="four")
+        return path
+
     def _halves(self, model: str) -> tuple[Path, Path]:
         """A model cut in the middle: the first half for Core ML, the second as Metal kernels."""
         proto = onnx.shape_inference.infer_shapes(onnx.load(str(self.models / model / "model.onnx")))
@@ -122,8 +137,15 @@ class Workspace:
             paths.append(Path(compiler.compile(part, target, out, verify="fast", wishes=wishes).path))
         return paths[0], paths[1]
 
-    def _case(self, name: str, path: Path, inputs: list[dict[str, Any]], in_a_row: bool = False) -> None:
-        loaded = Loaded(path)
+    def _case(
+        self,
+        name: str,
+        path: Path,
+        inputs: list[dict[str, Any]],
+        in_a_row: bool = False,
+        function: str | None = None,
+    ) -> None:
+        loaded = Loaded(path, function)
         state = loaded.open_state() if in_a_row else None
         cases = []
         for one in inputs:

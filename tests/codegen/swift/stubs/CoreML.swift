@@ -9,6 +9,7 @@ public enum MLComputeUnits: Int, Sendable {
 open class MLModelConfiguration {
     public init() {}
     open var computeUnits: MLComputeUnits = .all
+    open var functionName: String?
 }
 
 open class MLModel {

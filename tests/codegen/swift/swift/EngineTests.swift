@@ -12,6 +12,9 @@ extension Planish {
             try await check(Spectrum.self)
             try await check(Vowels.self)
             try await check(WholeHand.self)
+            try await check(HandsFour.self)
+            #expect(HandsOne.parts[0].package == HandsFour.parts[0].package)
+            #expect(try HandsOne.source().key != HandsFour.source().key)
         }
 
         private func check<Model: TypedModel>(_ model: Model.Type) async throws {
@@ -132,7 +135,7 @@ extension Planish {
             let first = try #require(await engine.processIdentifier)
             kill(first, SIGSTOP)
             let under = (0..<3).map { _ in Task { try await engine.predict(one.given()) } }
-            try await Task.sleep(for: .milliseconds(50))
+            try await eventually { await engine.pendingCount == 3 }
             kill(first, SIGKILL)
             for task in under {
                 let error = await #expect(throws: InferenceError.self) { try await task.value }
@@ -168,7 +171,7 @@ extension Planish {
             let process = try #require(await engine.processIdentifier)
             kill(process, SIGSTOP)
             let task = Task { try await engine.predict(one.given()) }
-            try await Task.sleep(for: .milliseconds(30))
+            try await eventually { await engine.pendingCount == 1 }
             task.cancel()
             await #expect(throws: CancellationError.self) { try await task.value }
             kill(process, SIGCONT)

@@ -102,7 +102,7 @@ func seconds(_ body: () async throws -> Void) async rethrows -> Double {
 
 /// Waits until something is so.
 func eventually(_ what: () async -> Bool) async throws {
-    for _ in 0..<2000 {
+    for _ in 0..<6000 {
         if await what() { return }
         try await Task.sleep(for: .milliseconds(5))
     }

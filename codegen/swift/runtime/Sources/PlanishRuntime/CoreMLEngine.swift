@@ -10,21 +10,32 @@ public final class CoreMLEngine: InferenceEngine, @unchecked Sendable {
     private let model: MLModel
     private let queue = DispatchQueue(label: "planish.coreml", qos: .userInitiated)
 
-    /// - Parameter compiled: a `.mlmodelc`, such as a `CompiledModelStore` keeps.
-    public init(compiled: URL, description: ModelDescription, units: ComputeUnits = .all) async throws {
+    /// - Parameters:
+    ///   - compiled: a `.mlmodelc`, such as a `CompiledModelStore` keeps.
+    ///   - function: which of the model's functions; its only one, or its default, where nil.
+    public init(
+        compiled: URL, description: ModelDescription, units: ComputeUnits = .all, function: String? = nil
+    ) async throws {
         let configuration = MLModelConfiguration()
         configuration.computeUnits = units.coreML
+        if let function {
+            guard #available(iOS 18, macOS 15, *) else {
+                throw InferenceError.unsupported("models of several functions need iOS 18")
+            }
+            configuration.functionName = function
+        }
         model = try await MLModel.load(contentsOf: compiled, configuration: configuration)
         self.description = description
     }
 
     /// Compiles a package, unless that was done before, and loads it on the best units that take it.
     public static func load(
-        package: URL, description: ModelDescription, store: CompiledModelStore, wished: ComputeUnits = .all
+        package: URL, description: ModelDescription, store: CompiledModelStore, wished: ComputeUnits = .all,
+        function: String? = nil
     ) async throws -> Placed<CoreMLEngine> {
         let compiled = try await store.outcome(for: package) { try await MLModel.compileModel(at: $0) }
         return try await loadWithFallback(wished: wished) { units in
-            try await CoreMLEngine(compiled: compiled, description: description, units: units)
+            try await CoreMLEngine(compiled: compiled, description: description, units: units, function: function)
         }
     }
 

@@ -33,9 +33,13 @@ public final class ProcessEngine: InferenceEngine {
 
     /// Starts the process and waits until it has loaded the package.
     ///
+    /// - Parameter function: which of the package's functions; its only one, or its default, where nil.
     /// - Throws: `InferenceError.engineUnavailable` with what the process said.
-    public init(package: URL, configuration: Configuration = Configuration()) async throws {
-        supervisor = Supervisor(package: package.path, configuration)
+    public init(
+        package: URL, function: String? = nil, configuration: Configuration = Configuration()
+    ) async throws {
+        let choice = function.map { ["--function", $0] } ?? []
+        supervisor = Supervisor(arguments: ["serve", package.path] + choice, configuration)
         places = AsyncSemaphore(configuration.inFlight)
         description = try await supervisor.connection().ready()
     }
@@ -73,6 +77,9 @@ public final class ProcessEngine: InferenceEngine {
     /// How often the process was started.
     public var starts: Int { get async { await supervisor.starts } }
 
+    /// How many requests are with the process.
+    public var pendingCount: Int { get async { await supervisor.pendingCount } }
+
     /// The process that serves now; for tests that end it.
     public var processIdentifier: Int32? { get async { await supervisor.processIdentifier } }
 
@@ -98,19 +105,20 @@ private final class ServedState: EngineState {
 
 /// Starts the process, and starts it again as often as it may be.
 private actor Supervisor {
-    private let package: String
+    private let arguments: [String]
     private let configuration: ProcessEngine.Configuration
     private var current: ServeConnection?
     private var closed = false
     private var recent: [ContinuousClock.Instant] = []
     private(set) var starts = 0
 
-    init(package: String, _ configuration: ProcessEngine.Configuration) {
-        self.package = package
+    init(arguments: [String], _ configuration: ProcessEngine.Configuration) {
+        self.arguments = arguments
         self.configuration = configuration
     }
 
     var processIdentifier: Int32? { current?.processIdentifier }
+    var pendingCount: Int { current?.pendingCount ?? 0 }
 
     /// The process as it runs, or a new one. Requests may be sent before it is ready.
     func connection() throws -> ServeConnection {
@@ -123,7 +131,7 @@ private actor Supervisor {
         }
         recent.append(now)
         starts += 1
-        let words = configuration.command + ["serve", package]
+        let words = configuration.command + arguments
         let started = try ServeConnection(
             words[0], Array(words.dropFirst()), environment: configuration.environment,
             startTimeout: configuration.startTimeout)

@@ -4,10 +4,13 @@ import Foundation
 public struct ModelPart: Sendable {
     public let package: URL
     public let description: ModelDescription
+    /// Which of the package's functions; its only one, or its default, where nil.
+    public let function: String?
 
-    public init(package: URL, description: ModelDescription) {
+    public init(package: URL, description: ModelDescription, function: String? = nil) {
         self.package = package
         self.description = description
+        self.function = function
     }
 
     /// The best engine for the package on this system: Core ML or Metal where there are, a process elsewhere.
@@ -26,12 +29,13 @@ public struct ModelPart: Sendable {
             let caches = FileManager.default.urls(for: .cachesDirectory, in: .userDomainMask)[0]
             let store = store ?? CompiledModelStore(folder: caches.appendingPathComponent("planish"))
             let placed = try await CoreMLEngine.load(
-                package: package, description: description, store: store, wished: wished)
+                package: package, description: description, store: store, wished: wished, function: function)
             return Placed(engine: placed.engine, units: placed.units, refusals: placed.refusals)
         }
         #endif
         #if os(macOS) || os(Linux)
-        return Placed(engine: try await ProcessEngine(package: package), units: .cpuOnly, refusals: [])
+        let engine = try await ProcessEngine(package: package, function: function)
+        return Placed(engine: engine, units: .cpuOnly, refusals: [])
         #else
         throw InferenceError.unsupported("nothing here runs '\(description.name)'")
         #endif
@@ -77,7 +81,7 @@ extension TypedModel {
 
     /// For a `ModelCache`: the model by the hash of its packages.
     public static func source(wished: ComputeUnits = .all) throws -> ModelCache.Source {
-        let hashes = try parts.map { try ContentHash.of(package: $0.package) }
+        let hashes = try parts.map { try ContentHash.of(package: $0.package) + ($0.function.map { ":\($0)" } ?? "") }
         let bytes = try parts.reduce(0) { $0 + (try ContentHash.byteCount(of: $1.package)) }
         return ModelCache.Source(key: "\(hashes.joined(separator: "+")) \(wished.rawValue)", bytes: bytes) {
             try await loadEngine(wished: wished).engine
