@@ -1,4 +1,4 @@
-"""A program of Metal kernels on disk: ``kernels.metal``, ``plan.json`` and ``weights.bin`` in one folder."""
+"""A program of Metal kernels on disk: ``kernels.metal``, ``plan.json``, ``Plan.swift`` and ``weights.bin``."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from typing import Any
 
 import numpy as np
 
+from codegen.metal import swift
 from codegen.metal.program import STORED, Program
 from compiler.errors import UserError
 
 Array = np.ndarray[Any, Any]
 
 SUFFIX = ".metalpackage"
-SOURCE, PLAN, WEIGHTS = "kernels.metal", "plan.json", "weights.bin"
+SOURCE, PLAN, SWIFT, WEIGHTS = "kernels.metal", "plan.json", "Plan.swift", "weights.bin"
 
 
 def write(program: Program, folder: Path) -> None:
-    """Writes the three files into ``folder``, which is made."""
+    """Writes the four files into ``folder``, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SOURCE).write_text(program.source, encoding="utf-8")
     (folder / PLAN).write_text(json.dumps(program.to_json(), indent=1, ensure_ascii=False), encoding="utf-8")
+    (folder / SWIFT).write_text(swift.source(program), encoding="utf-8")
     with open(folder / WEIGHTS, "wb") as file:
         for i in program.of_kind("constant"):
             file.seek(program.buffers[i].offset)

@@ -1,0 +1,160 @@
+"""The dispatch plan as Swift: the same dispatches, buffers and barriers for Metal's command encoders."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from codegen.metal.program import Buffer, Program
+
+_HEAD = """// Written by planish. Dispatches of {title} as Metal takes them; plan.json says the same.
+//
+//     let kernels = try {name}(device: device, package: url)
+//     kernels.encode(into: encoder, buffers: [...])       // a compute encoder of dispatch type .concurrent
+//
+// `encodeIndirect` writes the same into an indirect command buffer, once, for `executeCommandsInBuffer`.
+
+import Foundation
+import Metal
+
+public final class {name} {{
+    struct Step {{
+        let kernel: String
+        let groups: Int
+        let threads: Int
+        let buffers: [Int]
+        let waits: Bool
+    }}
+
+    /// Where a buffer of the plan lies.
+    enum Place {{
+        case given(String)
+        case weights(Int)
+        case scratch(Int)
+    }}
+
+    static let heapBytes = {heap}
+"""
+
+_BODY = """
+    public let device: MTLDevice
+    let weights: MTLBuffer
+    let scratch: MTLBuffer
+    let pipelines: [String: MTLComputePipelineState]
+
+    /// Loads `weights.bin` and compiles `kernels.metal` of a package.
+    public init(device: MTLDevice, package: URL) throws {
+        self.device = device
+        let source = try String(contentsOf: package.appendingPathComponent("kernels.metal"), encoding: .utf8)
+        let constants = try Data(contentsOf: package.appendingPathComponent("weights.bin"))
+        let library = try device.makeLibrary(source: source, options: nil)
+        var made: [String: MTLComputePipelineState] = [:]
+        for step in Self.steps where made[step.kernel] == nil {
+            let descriptor = MTLComputePipelineDescriptor()
+            descriptor.computeFunction = library.makeFunction(name: step.kernel)
+            descriptor.supportIndirectCommandBuffers = true
+            made[step.kernel] = try device.makeComputePipelineState(
+                descriptor: descriptor, options: [], reflection: nil)
+        }
+        pipelines = made
+        let kept = constants.isEmpty ? Data(count: 1) : constants
+        guard
+            let filled = kept.withUnsafeBytes({
+                device.makeBuffer(bytes: $0.baseAddress!, length: kept.count, options: .storageModeShared)
+            }),
+            let empty = device.makeBuffer(length: max(Self.heapBytes, 1), options: .storageModePrivate)
+        else { throw CocoaError(.featureUnsupported) }
+        weights = filled
+        scratch = empty
+    }
+
+    /// The buffer of an index of the plan, and where in it. `buffers` has those of the caller by name.
+    func place(_ index: Int, _ buffers: [String: MTLBuffer]) -> (MTLBuffer, Int) {
+        switch Self.places[index] {
+        case .given(let name):
+            guard let buffer = buffers[name] else { preconditionFailure("no buffer is given for \\(name)") }
+            return (buffer, 0)
+        case .weights(let offset): return (weights, offset)
+        case .scratch(let offset): return (scratch, offset)
+        }
+    }
+
+    /// Encodes all dispatches. The encoder is concurrent, and barriers stand where a dispatch must wait.
+    public func encode(into encoder: MTLComputeCommandEncoder, buffers: [String: MTLBuffer]) {
+        for step in Self.steps {
+            if step.waits { encoder.memoryBarrier(scope: .buffers) }
+            encoder.setComputePipelineState(pipelines[step.kernel]!)
+            for (slot, index) in step.buffers.enumerated() {
+                let (buffer, offset) = place(index, buffers)
+                encoder.setBuffer(buffer, offset: offset, index: slot)
+            }
+            encoder.dispatchThreadgroups(
+                MTLSize(width: step.groups, height: 1, depth: 1),
+                threadsPerThreadgroup: MTLSize(width: step.threads, height: 1, depth: 1))
+        }
+    }
+
+    /// An indirect command buffer of all dispatches on these buffers.
+    public func encodeIndirect(buffers: [String: MTLBuffer]) -> MTLIndirectCommandBuffer? {
+        let descriptor = MTLIndirectCommandBufferDescriptor()
+        descriptor.commandTypes = .concurrentDispatch
+        descriptor.inheritBuffers = false
+        descriptor.inheritPipelineState = false
+        descriptor.maxKernelBufferBindCount = Self.steps.map { $0.buffers.count }.max() ?? 1
+        let count = Self.steps.count
+        guard let made = device.makeIndirectCommandBuffer(
+            descriptor: descriptor, maxCommandCount: count, options: [])
+        else { return nil }
+        for (i, step) in Self.steps.enumerated() {
+            let command = made.indirectComputeCommandAt(i)
+            command.setComputePipelineState(pipelines[step.kernel]!)
+            for (slot, index) in step.buffers.enumerated() {
+                let (buffer, offset) = place(index, buffers)
+                command.setKernelBuffer(buffer, offset: offset, at: slot)
+            }
+            if step.waits { command.setBarrier() }
+            command.concurrentDispatchThreadgroups(
+                MTLSize(width: step.groups, height: 1, depth: 1),
+                threadsPerThreadgroup: MTLSize(width: step.threads, height: 1, depth: 1))
+        }
+        return made
+    }
+
+    /// Every resource that dispatches touch, for `useResources` in front of `executeCommandsInBuffer`.
+    public func resources(_ buffers: [String: MTLBuffer]) -> [MTLResource] {
+        [weights, scratch] + Array(buffers.values)
+    }
+}
+"""
+
+
+def source(program: Program) -> str:
+    """A Swift file with one class, which encodes the program."""
+    words = re.findall(r"[A-Za-z0-9]+", program.name)
+    name = "".join(w[0].upper() + w[1:] for w in words) or "Model"
+    name = f"{'' if name[0].isalpha() else 'Model'}{name}Kernels"
+    out = [_HEAD.format(title=program.name, name=name, heap=program.heap)]
+    out.append("    static let places: [Place] = [")
+    out += [f"        {_place(b)},  // {i}: {_shape(b)}" for i, b in enumerate(program.buffers)]
+    out.append("    ]\n\n    static let steps: [Step] = [")
+    for i, d in enumerate(program.dispatches):
+        buffers = ", ".join(str(b.buffer) for b in d.bindings)
+        waits = str(d.wait and i > 0).lower()
+        out.append(
+            f'        Step(kernel: "{d.kernel}", groups: {d.groups}, threads: {d.threads}, buffers: [{buffers}], '
+            f"waits: {waits}),"
+        )
+    out.append("    ]")
+    return "\n".join(out) + "\n" + _BODY
+
+
+def _place(buffer: Buffer) -> str:
+    if buffer.kind == "constant":
+        return f".weights({buffer.offset})"
+    if buffer.kind == "scratch":
+        return f".scratch({buffer.offset})"
+    return f".given({json.dumps(buffer.name, ensure_ascii=False)})"
+
+
+def _shape(buffer: Buffer) -> str:
+    return f"{buffer.store} {' × '.join(map(str, buffer.shape)) or '1'}"
