@@ -12,6 +12,7 @@ from compiler.emit import emit_and_prove, know_the_model, to_prove, write
 from compiler.errors import UnsupportedError
 from compiler.garbage import rare_collections
 from compiler.ir import Module
+from compiler.job import Job
 from compiler.options import Options, Verify
 from compiler.output import Output
 from compiler.proof import read_package
@@ -85,7 +86,7 @@ def compile_model(
 
             model, reference = pruning.prune(options, reference, module, tries, report)
         down(module, library, report)
-        final = finish(model, reference, module, tries, out.draft, library, options, report)
+        final = finish(Job(model, reference, module, tries, out.draft, library, options, report))
         out.publish()
     report.output = str(out.path)
     if options.page is not None and before is not None:
@@ -111,7 +112,7 @@ def descend(module: Module, library: Library, report: Report, options: Options) 
     _road(options)[1](module, library, report)
 
 
-def _road(options: Options) -> tuple[str, Callable[..., None], Callable[..., Module]]:
+def _road(options: Options) -> tuple[str, Callable[..., None], Callable[[Job], Module]]:
     """Where the way from fused operators leads: the package's suffix, the lowering, the writing with its proof."""
     if options.target.unit != "metal":
         return ".mlpackage", lower, emit_and_prove

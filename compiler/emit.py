@@ -11,9 +11,10 @@ import numpy as np
 
 from compiler import frontend
 from compiler.ir import Module, Op, clone_module
+from compiler.job import Job, conclude
 from compiler.options import Options
-from compiler.proof import Reference, judge, read_package, run_mil
-from compiler.report import Report, count_ops, error_text, megabytes, size_on_disk
+from compiler.proof import Reference, read_package, run_mil
+from compiler.report import Report, count_ops, megabytes, size_on_disk
 from compiler.shapes import is_flexible, sizes_to_try
 from compiler.stages import check
 
@@ -32,17 +33,8 @@ SETS = {"full": 2, "fast": 1, "off": 0}
 ROUNDS = 6
 
 
-def emit_and_prove(
-    model: str | Path | onnx.ModelProto,
-    reference: Reference | None,
-    lowered: Module,
-    tries: Sequence[Mapping[str, Array]],
-    draft: Path,
-    library: Library,
-    options: Options,
-    report: Report,
-) -> Module:
-    """Stages write and prove: the package at ``draft``, proven as far as ``options`` ask.
+def emit_and_prove(job: Job) -> Module:
+    """Stages write and prove: the package at ``job.draft``, proven as far as its options ask.
 
     Where half precision is to blame for a failed proof, the operators that lose too much move to f32 and the package is
     written anew. A package that is to be compressed is proven before that and after.
@@ -50,6 +42,8 @@ def emit_and_prove(
     from compiler.blame import failure
     from compiler.precision import Trial, culprits, halved
 
+    reference, lowered, tries = job.reference, job.lowered, job.tries
+    library, options, report = job.library, job.options, job.report
     target = options.target
     expected = _expected(reference, tries, report)
     keep: dict[Op, str] = {}
@@ -71,7 +65,7 @@ def emit_and_prove(
         return final
 
     def put(final: Module) -> None:
-        write(final, draft, library, report, options.metadata)
+        write(final, job.draft, library, report, options.metadata)
 
     if target.precision == "fp16":
         keep.update(_quiet_norms(lowered, tries, expected, library, report))
@@ -79,16 +73,16 @@ def emit_and_prove(
         final = stored()
         put(final)
         if reference is not None:
-            _prove(draft, given, wanted, due, library, options, report)
+            _prove(job, given, wanted, due)
             if not report.verify.passed and target.precision == "fp32":
                 _measure_own_noise(reference, tries, expected, report)
-                _prove(draft, given, wanted, due, library, options, report)
+                _prove(job, given, wanted, due)
         if reference is None or report.verify.passed:
             if compression is None:
                 return final
             from compiler.compression import Road, compress
 
-            road = Road(lowered, keep, tries, given, wanted, options.interface, library, report, draft, stored, put)
+            road = Road(lowered, keep, tries, given, wanted, options.interface, library, report, job.draft, stored, put)
             small = compress(compression, road)
             _predict(small, report)
             return small
@@ -101,7 +95,7 @@ def emit_and_prove(
         keep.update(more)
         report.note(f"moved {len(more)} operators to f32: {next(iter(more.values()))}")
     assert reference is not None
-    raise failure(model, reference, trial, tries, options, report)
+    raise failure(job.model, reference, trial, tries, options, report)
 
 
 def _quiet_norms(
@@ -237,13 +231,10 @@ def write(module: Module, draft: Path, library: Library, report: Report, metadat
 
 
 def _prove(
-    draft: Path,
+    job: Job,
     tries: Sequence[Mapping[str, Array]],
     expected: Sequence[Mapping[str, Array]],
     due: Sequence[Mapping[str, Array]],
-    library: Library,
-    options: Options,
-    report: Report,
 ) -> None:
     """Reads the package back and compares what it computes with what the model computes.
 
@@ -251,23 +242,16 @@ def _prove(
         tries, expected: in the order of the package's inputs and outputs; it may have to call them otherwise.
         due: what the module should give before it is sealed.
     """
-    with report.stage("prove") as stage:
-        package = read_package(draft)
-        results = run_mil(package, [list(t.values()) for t in tries], library)
+    with job.report.stage("prove") as stage:
+        package = read_package(job.draft)
+        results = run_mil(package, [list(t.values()) for t in tries], job.library)
         ours = [dict(zip(expected[0], r, strict=True)) for r in results]
         given, wanted = [dict(t) for t in tries], [dict(e) for e in expected]
-        ours, wanted = options.interface.compared(draft, given, ours, wanted, [dict(d) for d in due], library)
+        compared = job.options.interface.compared
+        ours, wanted = compared(job.draft, given, ours, wanted, [dict(d) for d in due], job.library)
         names = list(wanted[0])
         mine, theirs = ([[one[n] for n in names] for one in side] for side in (ours, wanted))
-        report.verify = judge(names, mine, theirs, report.accuracy, report.limit)
-        for note in report.verify.notes:
-            report.note(note)
-        worst = report.verify.worst
-        if worst is None or not report.verify.passed:
-            stage.quiet = True
-        else:
-            stage.what = f"{worst[0]}   {error_text(worst[1], report.verify.limit)}"
-            stage.result = "proven" if len(names) == 1 else f"worst of {len(names)} outputs"
+        conclude(stage, job.report, names, mine, theirs)
 
 
 def _describe(module: Module, kept: Mapping[Op, str], report: Report) -> None:

@@ -7,7 +7,6 @@ back from disk. It says that the kernels compute what the model computes, not ho
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,14 +14,12 @@ import numpy as np
 from compiler.emit import origin
 from compiler.errors import UnsupportedError, VerificationError
 from compiler.ir import Module, Op, Value
-from compiler.options import Options
-from compiler.proof import Reference, compare, judge
+from compiler.job import Job, conclude
+from compiler.proof import Reference, compare
 from compiler.report import Report, error_text, fires, megabytes, size_on_disk
 from compiler.stages import check, rewrite, run
 
 if TYPE_CHECKING:
-    import onnx
-
     from codegen.metal.program import Program
     from compiler.rewrite import Library
 
@@ -68,17 +65,8 @@ def lower(module: Module, library: Library, report: Report) -> None:
         stage.what, stage.result = fires(fired), f"{kernels} kernels"
 
 
-def emit_and_prove(
-    model: str | Path | onnx.ModelProto,
-    reference: Reference | None,
-    lowered: Module,
-    tries: Sequence[Mapping[str, Array]],
-    draft: Path,
-    library: Library,
-    options: Options,
-    report: Report,
-) -> Module:
-    """Writes the package at ``draft`` and proves it as far as ``options`` ask.
+def emit_and_prove(job: Job) -> Module:
+    """Writes the package at ``job.draft`` and proves it as far as its options ask.
 
     Where a proof in half precision fails, buffers whose values halves do not hold become float, and it is tried again.
 
@@ -86,40 +74,38 @@ def emit_and_prove(
         VerificationError: the kernels do not compute what the model computes.
         UnsupportedError: nothing here can compile the kernels to run them.
     """
-    half = options.target.precision == "fp16"
-    program = _write(lowered, frozenset(), draft, library, options, report)
+    reference, lowered, report = job.reference, job.lowered, job.report
+    program = _write(job, frozenset())
     if reference is None:  # --verify off
         return lowered
     with report.stage("reference") as stage:
         stage.quiet = True
-        expected = [reference.run(t) for t in tries]
-    _prove(draft, lowered, tries, expected, options, report)
-    if not report.verify.passed and half:
-        lost = _lost_in_half(lowered, tries[0])
+        expected = [reference.run(t) for t in job.tries]
+    _prove(job, expected)
+    if not report.verify.passed and job.options.target.precision == "fp16":
+        lost = _lost_in_half(lowered, job.tries[0])
         if lost:
             report.note(f"{len(lost)} values stay in float, which halves do not hold: first '{next(iter(lost)).name}'")
-            program = _write(lowered, frozenset(lost), draft, library, options, report)
-            _prove(draft, lowered, tries, expected, options, report)
+            program = _write(job, frozenset(lost))
+            _prove(job, expected)
     if not report.verify.passed:
-        raise _failure(program, reference, tries, report)
+        raise _failure(program, reference, job.tries, report)
     return lowered
 
 
-def _write(
-    lowered: Module, full: frozenset[Value], draft: Path, library: Library, options: Options, report: Report
-) -> Program:
+def _write(job: Job, full: frozenset[Value]) -> Program:
     from codegen.metal import emit, package
 
+    options, report = job.options, job.report
     with report.stage("write") as stage:
-        program = emit.emit(lowered, options.target.precision == "fp16", full)
+        program = emit.emit(job.lowered, options.target.precision == "fp16", full)
         said = options.metadata.attributes() if options.metadata is not None else {}
-        program.metadata = {**said, **origin(lowered, library, report)}
-        package.write(program, draft)
-        report.bytes["package"] = size_on_disk(draft)
-        _describe(program, lowered, report)
-        stage.what = (
-            f"{draft.name}   {len(program.dispatches)} dispatches, {program.source.count('kernel void ')} kernels"
-        )
+        program.metadata = {**said, **origin(job.lowered, job.library, report)}
+        package.write(program, job.draft)
+        report.bytes["package"] = size_on_disk(job.draft)
+        _describe(program, job.lowered, report)
+        kernels = program.source.count("kernel void ")
+        stage.what = f"{job.draft.name}   {len(program.dispatches)} dispatches, {kernels} kernels"
         stage.result = megabytes(report.bytes["package"])
     return program
 
@@ -172,23 +158,16 @@ def sentence(facts: Mapping[str, Any]) -> str:
     )
 
 
-def _prove(
-    draft: Path,
-    lowered: Module,
-    tries: Sequence[Mapping[str, Array]],
-    expected: Sequence[Sequence[Array]],
-    options: Options,
-    report: Report,
-) -> None:
+def _prove(job: Job, expected: Sequence[Sequence[Array]]) -> None:
     """Runs the package as it was written, in several orders of threads, and compares."""
     from codegen.metal import executor, package
 
-    names = lowered.main.output_names
-    orders = ORDERS.get(options.verify, (0,))
-    with report.stage("prove") as stage:
-        session = executor.Session(package.read(draft))
+    names = job.lowered.main.output_names
+    orders = ORDERS.get(job.options.verify, (0,))
+    with job.report.stage("prove") as stage:
+        session = executor.Session(package.read(job.draft))
         ours = []
-        for inputs in tries:
+        for inputs in job.tries:
             found = [session.run(inputs, order) for order in orders]
             for other in found[1:]:
                 for name in names:
@@ -198,14 +177,7 @@ def _prove(
                             "report it with the model",
                         )
             ours.append([found[0][name] for name in names])
-        report.verify = judge(names, ours, expected, report.accuracy, report.limit)
-        for note in report.verify.notes:
-            report.note(note)
-        worst = report.verify.worst
-        stage.quiet = worst is None or not report.verify.passed
-        if worst is not None:
-            stage.what = f"{worst[0]}   {error_text(worst[1], report.verify.limit)}"
-            stage.result = "proven" if len(names) == 1 else f"worst of {len(names)} outputs"
+        conclude(stage, job.report, names, ours, expected)
 
 
 def _lost_in_half(lowered: Module, inputs: Mapping[str, Array]) -> list[Value]:
