@@ -15,6 +15,10 @@ from rules.natives import constant_ints, rank_of, shape_of
 #: So many heads at most are taken apart; a batch that was folded into the heads would make more.
 MOST_HEADS = 64
 
+#: How many movements :func:`behind_recurrent` looks through.
+_BACK = 6
+_MOVEMENTS = frozenset({"mil.reshape", "mil.transpose", "mil.expand_dims", "mil.squeeze", "mil.concat", "mil.reverse"})
+
 Step = Callable[[Value, int], Value]
 
 
@@ -27,6 +31,21 @@ def pays(b: RuleBuilder, op: Op) -> None:
     away = getattr(b.target, "milliseconds_away", None)
     if away is not None and sum(b.target.milliseconds(made) for made in b.made) > away(op):
         raise Decline("the CPU does it sooner, way included")
+
+
+def behind_recurrent(x: Value) -> bool:
+    """Whether a value comes from a recurrent layer, through movements only."""
+    op = x.op
+    for _ in range(_BACK):
+        if op is None or op.name not in _MOVEMENTS or op.operands[0] is None:
+            break
+        op = op.operands[0].op
+    return op is not None and op.name in ("mil.lstm", "mil.gru", "mil.rnn")
+
+
+def given_out(y: Value) -> bool:
+    """Whether a value is a result of the model and nothing else."""
+    return bool(y.use_count) and all(user.defn.terminator for user in y.users)
 
 
 def summed(b: RuleBuilder, parts: Sequence[Value]) -> Value:

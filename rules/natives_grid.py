@@ -7,6 +7,7 @@ they are not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -105,3 +106,13 @@ def mean_affine(b: RuleBuilder, m: Bindings) -> Value:
     attributes = {"mode": "linear", "padding_mode": "zeros", "align_corners": int(m.align)}
     result: Value = b.op("onnx.GridSample", [m.x, grid], attributes)
     return result
+
+
+def affine_base(space: Sequence[int], corners: bool) -> np.ndarray[Any, Any]:
+    """The homogeneous coordinates of all points, (1, points, axes + 1), from −1 to 1 between corners or edges."""
+    lines = []
+    for size in space:
+        centres = np.arange(size, dtype=np.float64)
+        lines.append(2 * centres / (size - 1) - 1 if corners else (2 * centres + 1) / size - 1)
+    grids = np.meshgrid(*lines, indexing="ij")[::-1]
+    return np.stack([*grids, np.ones(space)], axis=-1).reshape(1, -1, len(space) + 1)

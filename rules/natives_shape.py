@@ -13,6 +13,7 @@ from compiler.ir import BOOL, TensorType, Value
 from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline
 from rules.natives import axis_of, constant_ints, dtype_of, permuted, rank_of, shape_of
+from rules.natives_grid import affine_base
 
 Array = np.ndarray[Any, Any]
 
@@ -290,13 +291,7 @@ def affine_grid(b: RuleBuilder, m: Bindings) -> Value:
     batch, _, *space = constant_ints(m.n) or ()
     if m.corners and 1 in space:
         raise Decline("where the corner of a single point lies is not settled")
-    lines = []
-    for size in space:
-        centres = np.arange(size, dtype=np.float64)
-        lines.append(2 * centres / (size - 1) - 1 if m.corners else (2 * centres + 1) / size - 1)
-    grids = np.meshgrid(*lines, indexing="ij")[::-1]
-    points = np.stack([*grids, np.ones(space)], axis=-1).reshape(1, -1, len(space) + 1)
-    base = points.astype(dtype_of(m.theta).numpy)
+    base = affine_base(space, m.corners).astype(dtype_of(m.theta).numpy)
     flat = b.op("mil.matmul", [base, m.theta], {"transpose_y": True})
     return to_shape(b, flat, ints([batch, *space, len(space)]))
 
