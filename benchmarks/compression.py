@@ -93,15 +93,7 @@ def _boxes(path, name, size, args, scale, shift, boxes) -> tuple:
 
 
 def table(path: Path, name: str, shape: tuple, data: np.ndarray, score: Score, unit: str, rows: str) -> None:
-    held = onnx.load(path)
-    weights = sum(int(np.prod(t.dims)) for t in held.graph.initializer if t.data_type == onnx.TensorProto.FLOAT) * 4
-    weights += sum(
-        int(np.prod(a.t.dims)) * 4
-        for n in held.graph.node
-        if n.op_type == "Constant"
-        for a in n.attribute
-        if a.HasField("t") and a.t.data_type == onnx.TensorProto.FLOAT
-    )
+    weights = tasks.weight_bytes(path)
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     original = score(lambda p: session.run(None, {name: p}))
     print(f"\n### {path.parent.name}: {unit}\n")

@@ -12,6 +12,15 @@ Total Amount Due Street Avenue Berlin Paris London Tokyo January March October S
 WORDS = TEXT.split()
 
 
+def weight_bytes(model: Path) -> int:
+    """What the float weights of a model take in f32, whether they are initializers or constants."""
+    import onnx
+
+    graph = onnx.load(model).graph
+    tensors = [*graph.initializer, *(a.t for n in graph.node if n.op_type == "Constant" for a in n.attribute)]
+    return sum(4 * int(np.prod(t.dims)) for t in tensors if t.data_type == onnx.TensorProto.FLOAT)
+
+
 def fonts() -> list[str]:
     """Font files of Debian's packages and of font packages from PyPI, whichever are installed."""
     found = sorted(map(str, Path("/usr/share/fonts").rglob("*.ttf")))

@@ -10,6 +10,7 @@ from compiler.cli_bundle import bundle_command
 from compiler.cli_compare import compare_command
 from compiler.cli_compile import compile_command
 from compiler.cli_console import main
+from compiler.cli_distil import distil_command
 from compiler.cli_export import export_command
 from compiler.cli_inspect import show_command
 from compiler.cli_optimize import optimize_command
@@ -34,6 +35,7 @@ planish_app.command("serve", no_args_is_help=True)(serve_command)
 planish_app.command("swift", no_args_is_help=True)(swift_command)
 planish_app.command("export", no_args_is_help=True)(export_command)
 planish_app.command("show", no_args_is_help=True)(show_command)
+planish_app.command("distil", no_args_is_help=True)(distil_command)
 planish_app.command("optimize", no_args_is_help=True)(optimize_command)
 planish_app.command("compare", no_args_is_help=True)(compare_command)
 planish_app.command("bench", no_args_is_help=True)(bench_command)

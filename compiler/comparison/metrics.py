@@ -82,7 +82,7 @@ def find(name: str, higher_is_better: bool | None = None) -> Metric:
                 f"no metric is called '{name}'{suggest(name, BUILT_IN)}", f"{', '.join(BUILT_IN)} or FILE.py:FUNCTION"
             )
         return BUILT_IN[name]
-    call = _function(Path(file), function)
+    call = function_of(Path(file), function, "metric")
 
     def score(ours: Outputs, theirs: Outputs, sample: Mapping[str, Array]) -> float:
         try:
@@ -93,15 +93,23 @@ def find(name: str, higher_is_better: bool | None = None) -> Metric:
     return Metric(function, score, higher_is_better is not False)
 
 
-def _function(file: Path, name: str) -> Callable[..., Any]:
+def function_of(file: Path, name: str, what: str) -> Callable[..., Any]:
+    """A function of the user's.
+
+    Args:
+        what: what it is for, as errors call it.
+
+    Raises:
+        UserError: the file cannot be loaded, or has no such function.
+    """
     import runpy
 
     try:
         found = runpy.run_path(str(file)).get(name)
     except OSError as e:
-        raise UserError(f"cannot read the metric's file {file}: {e.strerror}") from e
+        raise UserError(f"cannot read the {what}'s file {file}: {e.strerror}") from e
     except Exception as e:
-        raise UserError(f"the metric's file {file} cannot be loaded: {type(e).__name__}: {e}") from e
+        raise UserError(f"the {what}'s file {file} cannot be loaded: {type(e).__name__}: {e}") from e
     if not callable(found):
         raise UserError(f"{file} has no function '{name}'")
     return found  # type: ignore[no-any-return]  # it is callable, and what it gives is checked when it is called

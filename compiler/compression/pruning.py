@@ -49,7 +49,9 @@ def prune(
         raise UnsupportedError("a pruned model cannot get other inputs and outputs at once", "--prune alone")
     names = module.main.output_names
     with report.stage("prune") as stage:
-        energy = _energy(module, calibration.samples(settings.data, module.main)) if settings.data is not None else None
+        energy = (
+            energies(module, calibration.samples(settings.data, module.main)) if settings.data is not None else None
+        )
         original = [reference.run(t) for t in tries] if reference is not None else []
         masked = None
         if reference is not None:
@@ -129,7 +131,7 @@ def _failure(text: str, verdict: Verdict, report: Report) -> VerificationError:
     return failure
 
 
-def _energy(module: Module, data: Sequence[Sequence[Array]]) -> dict[Value, Array]:
+def energies(module: Module, data: Sequence[Sequence[Array]]) -> dict[Value, Array]:
     """E[x²] of each channel of the values that operators mix."""
     wanted = pruner.mixing_inputs(pruner.analyse(module.main))
     session = evaluate.Session(module, [v for v, _ in wanted])

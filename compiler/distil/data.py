@@ -1,0 +1,84 @@
+"""What a student learns from: an .npz file, a folder of them, or a generator of the user's."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compiler.errors import UserError
+from compiler.ir import Function
+
+Array = np.ndarray[Any, Any]
+Sample = dict[str, Array]
+
+
+def samples(source: str | Path | Mapping[str, Array], function: Function, most: int) -> list[Sample]:
+    """Samples by input name, other arrays with them.
+
+    Args:
+        source: an .npz file with an axis of samples in front; a folder of .npz files, each of one or several samples;
+            ``FILE.py:FUNCTION``, a generator of samples as arrays by name; or arrays.
+        most: how many to take at the most.
+
+    Raises:
+        UserError: it cannot be read, or what it holds does not fit the inputs.
+    """
+    if isinstance(source, Mapping):
+        return _split(source, function)[:most]
+    text = str(source)
+    if ".py:" in text:
+        return _generated(text, function, most)
+    path = Path(source)
+    files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
+    if not files:
+        raise UserError(f"the folder {path} holds no .npz file", "numpy.savez(FILE, NAME=array, …) for each sample")
+    found: list[Sample] = []
+    for file in files:
+        if len(found) >= most:
+            break
+        from compiler.compression import calibration
+
+        found += _split(calibration.load(file), function)
+    return found[:most]
+
+
+def _generated(text: str, function: Function, most: int) -> list[Sample]:
+    from compiler.comparison.metrics import function_of
+
+    file, _, name = text.rpartition(":")
+    make = function_of(Path(file), name, "generator")
+    try:
+        given = list(itertools.islice(make(), most))
+    except Exception as e:
+        raise UserError(f"the generator {name} of {file} failed: {type(e).__name__}: {e}") from e
+    return [sample for one in given for sample in _split(one, function)]
+
+
+def _split(arrays: Mapping[str, Array], function: Function) -> list[Sample]:
+    from compiler.compression import calibration
+
+    names = [a.name for a in function.inputs]
+    found = [dict(zip(names, one, strict=True)) for one in calibration.samples(arrays, function)]
+    for name, array in arrays.items():
+        if name not in names and np.ndim(array) and len(array) == len(found):
+            for one, part in zip(found, array, strict=True):
+                one[name] = np.asarray(part)
+    return found
+
+
+def divided(given: list[Sample], share: float, seed: int) -> tuple[list[Sample], list[Sample]]:
+    """Samples to learn from and samples to judge by, the same at each call.
+
+    Raises:
+        UserError: there are fewer than two.
+    """
+    if len(given) < 2:
+        raise UserError(f"there are {len(given)} samples to learn from, and two are the least", "more data")
+    order = np.random.default_rng(seed).permutation(len(given))
+    held = max(1, math.ceil(share * len(given)))
+    return [given[i] for i in order[held:]], [given[i] for i in order[:held]]
