@@ -129,7 +129,11 @@ def lower(module: Module, library: Library, report: Report) -> None:
         stage.what, stage.result = fires(fired), f"{number_of_ops(module)} ops"
         stage.quiet = not fired
     with report.stage("layout") as stage:
-        laid = layout.run(module, in_order=target.unit != "ane")
+        laid = layout.run(
+            module,
+            lambda size, kind: target.nanoseconds_moved(layout.moved_bytes(size, kind)),
+            in_order=target.unit != "ane",
+        )
         check(module, "pass layout")
         run(cse, module)
         if target.unit != "ane":

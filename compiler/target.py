@@ -89,6 +89,12 @@ class Target:
         sizes = [hardware.footprint(v, "cpu") for v in moved]
         return hardware.cost(op, "cpu", on).ms + sum(hardware.transfer_ms(n, on) + on.dispatch_ms / 2 for n in sizes)
 
+    def nanoseconds_moved(self, read_and_written: int) -> float:
+        """The estimated time of moving so many bytes of f32 values on the target's unit, in its own precision."""
+        unit = "gpu" if self.unit == "metal" else self.unit
+        nbytes = read_and_written // 2 if self.precision == "fp16" else read_and_written
+        return 1e6 * hardware.milliseconds(hardware.Work("copy", moved=nbytes), unit, hardware.chip(self.chip))
+
     def supports(self, op: str) -> bool:
         """Whether the release has the operator with this qualified name, by the ``since`` of its definition.
 

@@ -16,6 +16,8 @@ from passes.layout_names import LAYOUT, VIEWS
 from passes.layout_plan import MoveCost, Plan, moved_bytes
 from passes.layout_write import Writer
 
+__all__ = ["Result", "interior", "moved_bytes", "run"]
+
 
 @dataclass(slots=True)
 class Result:
@@ -30,7 +32,7 @@ def run(module: Module, cost: MoveCost = moved_bytes, in_order: bool = False) ->
     """Assigns layouts to the tensors of every function of a module of mil.* operators, in place.
 
     Args:
-        cost: what a step costs; asked of the target where it knows better than bytes.
+        cost: what a step costs; the compiler asks the cost model of the target, which knows how fast its unit copies.
         in_order: whether reductions, norms and softmax must walk through elements in the order they were written in:
             rows side by side are what GPU and CPU like, and a sum in another order rounds otherwise.
     """

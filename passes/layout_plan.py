@@ -32,7 +32,7 @@ STEP = 4096
 EDGE = 0.75
 
 
-def moved_bytes(size: int, kind: str) -> float:
+def moved_bytes(size: int, kind: str) -> int:
     """What is read and written, and a step more; a reshape that keeps the order of elements moves them once at most."""
     return STEP + (2 * size if kind == "transpose" else size)
 
