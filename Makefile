@@ -3,15 +3,23 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# What compiling alone needs.
+BARE := $(VENV)/.bare
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
 .PHONY: demo test lint types golden clean
 
-$(STAMP): pyproject.toml
+$(BARE): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(PIP) .
 	touch $@
 
-demo: $(STAMP)
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) '.[test]'
+	touch $@ $(BARE)
+
+demo: $(BARE)
 	$(BIN)/compile examples/ppocr_cls.onnx --target ane --shape x=1,3,48,192 -o build/ppocr_cls.mlpackage
 
 test: $(STAMP)
