@@ -1,9 +1,12 @@
-"""Compiles every model of a folder for some targets and prints a table: verdict, error, seconds, operators, and the
+"""Compiles every model of folders for some targets and prints a table: verdict, error, seconds, operators, and the
 limit where it is not the plain one.
 
-    python benchmarks/models.py ../shared/models --target ane --target cpu [NAME …] [--json FILE]
+    python -m benchmarks.models ../shared/models ../shared/pairs --target gpu [NAME …] [--own-inputs] [--json FILE]
 
-Each compile is a process of its own, as a user would start it. Shapes come from meta.json beside each model.
+Each compile is a process of its own, as a user would start it; what is not known here (``--os ios18``) is passed on to
+it. Shapes come from meta.json or io.npz beside each model. Where a package of Apple's converter stands beside it, the
+model is compiled for the same release, and that package's operators are counted as well. Constants and casts at the
+edge are not counted in either.
 """
 
 from __future__ import annotations
@@ -16,43 +19,61 @@ import tempfile
 from pathlib import Path
 from time import perf_counter
 
-from compiler.proof import LIMITS
+import numpy as np
+import onnx
+
+from benchmarks.placement import halve_edges
+from compiler.proof import LIMITS, read_package
+from compiler.report import number_of_ops
 
 
 def compile_one(model: Path, target: str, extra: list[str]) -> dict[str, object]:
     """One compile: its exit code, wall-clock seconds, JSON report if there is one, and what it said last."""
     with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.json"
+        report, package = Path(folder) / "report.json", Path(folder) / "out.mlpackage"
         command = [
             *(sys.executable, "-m", "compiler.cli", str(model), "--target", target),
-            *("-o", f"{folder}/out.mlpackage", "--json", str(report), *extra),
+            *("-o", str(package), "--json", str(report), *extra),
         ]
         start = perf_counter()
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         seconds = perf_counter() - start
         data = json.loads(report.read_text()) if report.exists() else {}
+        inner = operators(package) if package.exists() else None
     said = (done.stderr.strip() or done.stdout.strip()).splitlines()
     errors = [line for line in said if line.startswith("error:")]
-    return {"code": done.returncode, "seconds": seconds, "report": data, "said": errors[0] if errors else ""}
+    return {
+        "code": done.returncode,
+        "seconds": seconds,
+        "report": data,
+        "ops": inner,
+        "said": errors[0] if errors else "",
+    }
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("names", nargs="*")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="+", metavar="FOLDER|NAME")
     parser.add_argument("--target", action="append")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--own-inputs", action="store_true", help="prove on io.npz beside the model")
     arguments, extra = parser.parse_known_intermixed_args()
-    names = arguments.names or sorted(p.parent.name for p in arguments.folder.glob("*/model.onnx"))
+    names = [w for w in arguments.words if not Path(w).is_dir()]
+    found = sorted(p.parent for w in arguments.words for p in Path(w).glob("*/model.onnx"))
+    folders = [f for f in found if f.name in names or not names]
     rows = []
-    for target in arguments.target or ["ane", "cpu"]:
-        for name in names:
-            folder = arguments.folder / name
-            own = ["--inputs", str(folder / "io.npz")] if arguments.own_inputs else []
-            row = compile_one(folder / "model.onnx", target, [*shapes(folder), *own, *extra])
-            rows.append({"model": name, "target": target, **row})
-            print(line(rows[-1]), flush=True)
+    with tempfile.TemporaryDirectory() as place:
+        for target in arguments.target or ["ane", "cpu"]:
+            print(f"{'model':24} {'unit':4} {'verdict':8} {'error':8} {'time':>8} {'ops':>5} {'Apple':>5}")
+            for folder in folders:
+                words = [*shapes(folder), *([] if "--os" in extra else release(folder)), *extra]
+                words += own_inputs(folder, Path(place)) if arguments.own_inputs else []
+                theirs = folder / "apple.mlpackage"
+                apple = operators(theirs) if theirs.exists() else None
+                row = compile_one(folder / "model.onnx", target, words)
+                rows.append({"model": folder.name, "target": target, "apple": apple, **row})
+                print(line(rows[-1]), flush=True)
+            print("\n".join(against_apple([r for r in rows if r["target"] == target])))
     passed = sum(r["code"] == 0 for r in rows)
     print(f"{passed} of {len(rows)} proven")
     if arguments.json:
@@ -61,9 +82,62 @@ def main() -> int:
 
 
 def shapes(folder: Path) -> list[str]:
-    """``--shape`` for every input, from meta.json beside the model."""
-    inputs = json.loads((folder / "meta.json").read_text())["inputs"]
-    return [word for name, (_, dims) in inputs.items() for word in ("--shape", f"{name}={','.join(map(str, dims))}")]
+    """``--shape`` for every input, from meta.json beside the model, or else from the inputs beside it."""
+    meta = json.loads((folder / "meta.json").read_text())
+    if isinstance(meta.get("inputs"), dict):
+        sizes = {name: dims for name, (_, dims) in meta["inputs"].items()}
+    else:
+        sizes = {name: array.shape for name, array in in_order(folder).items()}
+    return [word for name, dims in sizes.items() for word in ("--shape", f"{name}={','.join(map(str, dims))}")]
+
+
+def in_order(folder: Path) -> dict[str, np.ndarray]:
+    """The inputs in io.npz that are numbered in the order of the model's (``in0`` …), by name."""
+    graph = onnx.load(folder / "model.onnx", load_external_data=False).graph
+    held = {t.name for t in graph.initializer}
+    names = [i.name for i in graph.input if i.name not in held]
+    with np.load(folder / "io.npz") as io:
+        return {name: io[f"in{i}"] for i, name in enumerate(names)}
+
+
+def own_inputs(folder: Path, place: Path) -> list[str]:
+    """``--inputs`` with those that lie beside the model."""
+    io = folder / "io.npz"
+    with np.load(io) as arrays:
+        numbered = "in0" in arrays
+    if numbered:
+        io = place / f"{folder.name}.npz"
+        np.savez(io, **in_order(folder))
+    return ["--inputs", str(io)]
+
+
+def release(folder: Path) -> list[str]:
+    """``--os`` as Apple's converter was given it."""
+    target = json.loads((folder / "meta.json").read_text()).get("target")
+    return ["--os", target.lower()] if target else []
+
+
+def operators(package: Path) -> int:
+    """How many operators a package has, casts at its edge left out.
+
+    Apple's converter makes outputs f16 where nothing else is asked; ours keep the model's types.
+    """
+    module = read_package(package)
+    halve_edges(module)
+    return number_of_ops(module)
+
+
+def against_apple(rows: list[dict]) -> list[str]:
+    """Our operators beside those of Apple's converter, over the networks for which it made a package."""
+    both = [(r["model"], r["ops"], r["apple"]) for r in rows if r["apple"] and r["ops"]]
+    if not both:
+        return []
+    ours, theirs = (sum(b[i] for b in both) for i in (1, 2))
+    larger = [f"{name} {mine} to {other}" for name, mine, other in both if mine > other]
+    more = f"larger: {', '.join(larger)}" if larger else "larger nowhere"
+    return [
+        f"{ours} operators beside {theirs} of Apple's converter over {len(both)} networks, {ours / theirs:.3f}; {more}"
+    ]
 
 
 def line(row: dict) -> str:
@@ -71,13 +145,14 @@ def line(row: dict) -> str:
     outputs = report.get("verify", {}).get("outputs", {})
     errors = [o["rel_l2"] for o in outputs.values()]
     worst = "" if not errors else "inf" if None in errors else f"{max(errors):.1e}"
-    ops = sum(report.get("ops", {}).values()) or ""
+    ops, beside = row["ops"] or "", row["apple"] or ""
     kept = len(report.get("fp32_ops", []))
     fp32 = f"{kept} fp32" if kept and report.get("precision") == "fp16" else ""
     limit = report.get("verify", {}).get("limit")
     own = f"limit {limit:.1e}, see docs/proof.md" if limit not in (None, *LIMITS.values()) else ""
     verdict = {0: "proven", 1: "FAILED"}.get(row["code"], f"exit {row['code']}")
-    text = f"{row['model']:24} {row['target']:4} {verdict:8} {worst:8} {row['seconds']:6.1f} s {ops:>5} ops {fp32:8}"
+    what = f"{row['model']:24} {row['target']:4} {verdict:8} {worst:8}"
+    text = f"{what} {row['seconds']:6.1f} s {ops:>5} {beside:>5} {fp32:8}"
     return f"{text} {own} {row['said'][:160]}".rstrip()
 
 

@@ -91,6 +91,30 @@ def _affine(length: Any, alone: float) -> Any:
     return np.where(length > 0, 2.0 / np.maximum(length, 1), alone + 1.0)
 
 
+def is_places_of_affine_sample(grid: Value) -> bool:
+    """Whether the result of an AffineGrid is only where one GridSample samples, and Core ML's affine does both."""
+    users, op = list(grid.users), grid.op
+    if op is None or len(users) != 1 or users[0].name != "onnx.GridSample" or users[0].operands[1] is not grid:
+        return False
+    sample = users[0]
+    image, theta = sample.operands[0], op.operands[0]
+    if image is None or theta is None:
+        return False
+    given, moved, sampled = image.type, theta.type, grid.type
+    if not isinstance(given, TensorType) or not isinstance(moved, TensorType) or not isinstance(sampled, TensorType):
+        return False
+    if not given.is_static or not moved.is_static or not sampled.is_static or given.dtype not in (F16, F32):
+        return False
+    how, corners = sample.attributes, op.attributes["align_corners"]
+    return (
+        given.dtype is moved.dtype
+        and given.rank == 4
+        and moved.static_shape == (given.static_shape[0], 2, 3)
+        and (how["mode"], how["padding_mode"], how["align_corners"]) == ("linear", "zeros", corners)
+        and not (corners and 1 in sampled.static_shape[1:3])
+    )
+
+
 def mean_affine(b: RuleBuilder, m: Bindings) -> Value:
     """GridSample at the grid of the transform; one transform for all images is repeated."""
     if (m.sampling, m.padding, m.coordinates) != ("bilinear", "constant", "normalized_minus_one_to_one"):

@@ -5,6 +5,7 @@ Shapes are known at compile time for the most part; what is left open becomes -1
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -286,9 +287,15 @@ def trilu(b: RuleBuilder, m: Bindings) -> Value:
     return out
 
 
+#: The points of a grid, as a constant of two or three coordinates and a one each: more would take gigabytes.
+_MOST_POINTS = 2**27
+
+
 def affine_grid(b: RuleBuilder, m: Bindings) -> Value:
     """The homogeneous coordinates (x, y, [z,] 1) of all points, last axis of the image first, times theta's rows."""
     batch, _, *space = constant_ints(m.n) or ()
+    if max(math.prod(space), *space) > _MOST_POINTS:
+        raise Decline("a grid of so many points does not fit into a constant")
     if m.corners and 1 in space:
         raise Decline("where the corner of a single point lies is not settled")
     base = affine_base(space, m.corners).astype(dtype_of(m.theta).numpy)
