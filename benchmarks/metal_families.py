@@ -261,7 +261,7 @@ def movement(a: int, b: int, c: int) -> Made:
     """Transposes, reshapes, slices, pads, concatenations, gathers."""
     return (
         f"""g (float[{a},{b},{c}] x, int64[3] i) => (float[{c},{a * b}] y, float[{a},3,{c}] u,
-            float[{a},{2 * b},{c + 2}] v, float[{a},{(b - 1) // 2},{c}] w) {{
+            float[{a},{2 * b},{c + 2}] v, float[{a},{b // 2},{c}] w) {{
           y0 = Transpose <perm = [2,0,1]> (x) y = Reshape (y0, shape) u = Gather <axis = 1> (x, i)
           v0 = Pad <mode = "reflect"> (x, pads) v1 = Sin (v0) v = Concat <axis = 1> (v0, v1)
           one = Constant <value_ints = [1]> () two = Constant <value_ints = [2]> ()

@@ -52,6 +52,7 @@ def compile(
     ranges: str | Path | None = None,
     range_method: str = "mse",
     prune: float | None = None,
+    hybrid: bool = False,
     progress: Progress | None = None,
 ) -> Compilation:
     """Compiles an ONNX model into a Core ML package on disk and proves it against onnxruntime.
@@ -78,6 +79,7 @@ def compile(
         ranges: a file that keeps the ranges of activations: read if it is there, written if not.
         range_method: ``minmax``, ``percentile`` or ``mse``: how ranges are found.
         prune: the share of channels to cut out of each layer whose channels can go, as 0.3.
+        hybrid: make operators that Core ML cannot express Metal kernels, and the package a folder of parts.
         progress: who is told how far it is, as the command line is.
 
     Returns:
@@ -115,6 +117,7 @@ def compile(
         metadata=wishes.said() if wishes is not None else None,
         page=report,
         compression=compression,
+        hybrid=hybrid,
     )
     return compile_model(model, output, options, progress)
 

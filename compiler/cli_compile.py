@@ -69,6 +69,9 @@ def compile_command(
         Path | None,
         typer.Option(metavar="DIR", help="Where to write a Swift package that runs the model (docs/swift.md)."),
     ] = None,
+    hybrid: Annotated[
+        bool, typer.Option("--hybrid", help="Metal kernels for what Core ML cannot express, in a folder of parts.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Compile an ONNX model into a Core ML package and prove that it computes what the model computes."""
@@ -108,6 +111,7 @@ def compile_command(
             ranges=ranges,
             range_method=range_method,
             prune=prune,
+            hybrid=hybrid,
             progress=lines,
         )
     except VerificationError as e:
@@ -129,10 +133,12 @@ def compile_command(
 def _summary(done: Compilation, lines: Lines, seconds: float) -> None:
     """The last lines: where it is predicted to run and why not elsewhere, what stayed in f32, how to learn of rules,
     how long it took."""
-    from compiler import metal, placement
+    from compiler import hybrid, metal, placement
 
     report = done.report
-    if report.target.unit == "metal":
+    if report.placement.get("unit") == "hybrid":
+        lines.end("plan", hybrid.sentence(report.placement), "")
+    elif report.target.unit == "metal":
         lines.end("plan", metal.sentence(report.placement), "")
     else:
         lines.end("predict", placement.sentence(report.placement), "")

@@ -22,7 +22,7 @@ def run_command(
 
     from codegen.metal import executor
     from codegen.metal import package as kernels
-    from compiler import calls, samples
+    from compiler import calls, hybrid, samples
     from compiler.driver import Options, load_library
     from compiler.errors import UserError
     from compiler.proof import read_package
@@ -32,6 +32,9 @@ def run_command(
         program = kernels.read(package)
         named = [program.buffers[i].name for i in program.of_kind("input")]
         results = executor.Session(program).run(samples.from_npz(inputs, named))
+    elif hybrid.is_package(package):
+        parts = hybrid.Session(package, load_library(Options()))
+        results = parts.run(samples.from_npz(inputs, parts.inputs))
     else:
         module = calls.select(read_package(package), function, package)
         classes = calls.classes(module.main)

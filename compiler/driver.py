@@ -69,6 +69,12 @@ def compile_model(
         UnsupportedError: the target or this compiler cannot do what the model needs.
         VerificationError: the package does not compute what the model computes; ``report`` holds how far it is off.
     """
+    if options.hybrid:
+        from compiler import hybrid
+
+        made = hybrid.compile_in_parts(model, output, options, progress)
+        if made is not None:
+            return made
     name = str(model) if isinstance(model, (str, Path)) else model.graph.name or "model"
     suffix, down, finish = _road(options)
     options.interface.check(options.target)

@@ -34,6 +34,7 @@ class Options:
         metadata: what the package says of itself, besides where it comes from.
         page: where an HTML page about the compile goes, if one is wanted.
         compression: what to make smaller, and how.
+        hybrid: whether operators that Core ML cannot express become Metal kernels between Core ML packages.
     """
 
     target: Target = field(default_factory=Target)
@@ -46,3 +47,4 @@ class Options:
     metadata: Metadata | None = None
     page: str | Path | None = None
     compression: Settings | None = None
+    hybrid: bool = False
