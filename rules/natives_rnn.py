@@ -193,8 +193,6 @@ def _mil_lstm(layer: Layer, activations: Sequence[str | None]) -> tuple[Value, .
     y, h, c = b.op("mil.lstm", [layer.x, *states, *rest], attributes, results=3)
     if layer.directions == 1:
         return layer.results([(layer.in_time(y, 0), h, c)])
-    if all(isinstance(d, int) for v in (y, h, c) for d in v.shape or ("?",)):
-        return layer.apart(y, h, c)
     halves = [b.op("mil.split", [v], {"num_splits": 2, "axis": a}, results=2) for v, a in ((y, 2), (h, 1), (c, 1))]
     return layer.results([tuple(v[d] for v in halves) for d in range(2)])
 

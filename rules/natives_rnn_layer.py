@@ -11,7 +11,6 @@ import numpy as np
 from compiler.ir import TensorType, Value
 from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline
-from rules.natives import shape_of
 
 Array = np.ndarray[Any, Any]
 Made = Any  # a value, or an array that becomes a constant
@@ -193,24 +192,6 @@ class Layer:
                 out.append(b.op("mil.expand_dims", parts, {"axes": (axis,)}))
             else:
                 out.append(b.op("mil.stack", parts, {"axis": axis}))
-        return tuple(out)
-
-    def apart(self, *joined: Value) -> tuple[Value, ...]:
-        """The results of two directions from those that Core ML joins, (…, 2·hidden), of known sizes.
-
-        Each is a reshape and a transpose, which most models turn back at once.
-        """
-        out: list[Value] = []
-        for k, (old, v) in enumerate(zip(self.m.ys, joined)):
-            if old.use_count == 0:
-                out.append(old)
-                continue
-            lead = shape_of(v)[:-1]
-            value = self.b.op("mil.reshape", [v, np.array([*lead, 2, self.hidden], np.int32)])
-            perm = (
-                ((1, 0, 2, 3) if self.layout else (0, 2, 1, 3)) if k == 0 else ((0, 1, 2) if self.layout else (1, 0, 2))
-            )
-            out.append(self.b.op("mil.transpose", [value], {"perm": perm}))
         return tuple(out)
 
     @property
