@@ -63,9 +63,9 @@ class TypeTests(Emitter):
 
     def bind_attribute(self, var: str, a: s.AttrPattern, c: s.AttrChoice) -> None:
         name = c.value[0] if c.kind == "default" else c.value
+        if name == "_":  # any value, or none: one is not compared with another
+            return
         if c.kind == "bind":
-            if name == "_":
-                return
             self.check(f"{var} is not None", a.pos, f"attribute {a.name} is given")
         elif c.kind == "default":
             self.emit(f"if {var} is None: {var} = {self.spelled(c.value[1])}")

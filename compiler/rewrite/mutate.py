@@ -113,6 +113,16 @@ def _conditions(rule: s.Rule) -> Iterator[Mutant]:
             yield Mutant("comparison turned round", _at(r.when), replace(rule, rewrites=rewrites))
 
 
+def dropped(original: s.Rule, mutant: Mutant) -> s.Expr | None:
+    """The condition that a mutant has lost; None if that is not what is wrong with it."""
+    if mutant.kind == "condition dropped":
+        for w in original.where:
+            for part, _ in _parts(w):
+                if _at(part) == mutant.what:
+                    return part
+    return None
+
+
 def _parts(e: s.Expr) -> Iterator[tuple[s.Expr, s.Expr | None]]:
     """The parts of a conjunction, each with what is left without it."""
     if isinstance(e, s.Binary) and e.op == "and":
@@ -202,9 +212,20 @@ def _operator(call: s.Call) -> Iterator[Change]:
                 args[i], args[j] = args[j], args[i]
                 yield "operands swapped", _at(call), replace(call, args=tuple(args))
     for i, a in enumerate(call.attrs or ()):
-        if isinstance(a, s.AttrValue):
+        if isinstance(a, s.AttrValue) and not _is_default(call.callee, a):
             attrs = (*(call.attrs or ())[:i], *(call.attrs or ())[i + 1 :])
             yield "attribute left out", _at(a), replace(call, attrs=attrs)
+
+
+def _is_default(callee: str, a: s.AttrValue) -> bool:
+    """Whether an attribute is given the value that it has anyway."""
+    for qualified in (callee, f"onnx.{callee}"):
+        try:
+            spec = lookup(qualified).attributes.get(a.name)
+        except UnknownOperatorError:
+            continue
+        return spec is not None and isinstance(a.value, s.Literal) and a.value.value == spec.default
+    return False
 
 
 def _commutative(name: str) -> bool:

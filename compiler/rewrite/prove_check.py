@@ -85,6 +85,8 @@ class Checker:
             realized = realize(recipe)
         except Exception as e:  # a varied recipe need not be an operator any more, and inference of mil runs rules
             return Verdict("invalid", str(e))
+        if _is_foreign(realized.module) and _has_empty(realized.module):
+            return Verdict("void", "the target has no empty tensors")
         after = clone_module(realized.module)
         try:
             report = rewrite(after, self.stage, recipe.target)
@@ -304,6 +306,11 @@ def _as(array: Array, type_: Any) -> Array:
 def _is_foreign(module: Module) -> bool:
     """Whether a module has operators that onnxruntime does not know."""
     return any(is_foreign(op) for op in module.walk())
+
+
+def _has_empty(module: Module) -> bool:
+    values = [*module.main.inputs, *(r for op in module.walk() for r in op.results)]
+    return any(isinstance(v.type, TensorType) and v.type.size == 0 for v in values)
 
 
 def is_foreign(op: Op) -> bool:

@@ -129,6 +129,19 @@ class Search(Solving):
             recipe = mended
         return None
 
+    def extremes(self, count: int) -> Iterator[Instance]:
+        """Graphs that matched, made empty along an axis or of a lower rank: those that the rule still matches."""
+        kept = [r for found in self.archive.values() for r in found]
+        for _ in range(count if kept else 0):
+            recipe = self.extreme(self.rng.choice(kept))
+            try:
+                realized = realize(recipe)
+                found, _ = self.match(recipe, realized)
+            except Exception:  # no valid graph, as inference of mil runs rules and may raise anything
+                continue
+            if found is not None:
+                yield Instance(recipe, realized, found)
+
     def draw(self) -> Recipe | None:
         rng = self.rng
         kept = [r for found in self.archive.values() for r in found]

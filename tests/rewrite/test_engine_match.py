@@ -165,6 +165,8 @@ class TestAttributes:
             ("axis = 0 | 1", 1),
             ("axis = 2", 0),
             ("axis = _", 1),
+            ("axis = _?, keepdims = _?", 1),
+            ("axis = _?, keepdims = _ ?? 7, ..rest", 1),
             ("axis = a", 1),
             ("..rest", 1),
             ("keepdims = 0 | 1, ..rest", 1),
