@@ -61,7 +61,7 @@ def judged(prover: Prover, mutant: Mutant, count: int, seed: int) -> tuple[bool,
     what = "graphs on which the condition is false" if condition is not None else "graphs"
     told = ", ".join(f"{n} {kind}" for kind, n in seen.most_common())
     weaker = condition is not None or mutant.kind in ("dimensions unconstrained", "any attribute")
-    return weaker or not seen["proved"], f"{sum(seen.values())} {what}: {told or 'none were found'}"
+    return bool(seen) and (weaker or not seen["proved"]), f"{sum(seen.values())} {what}: {told or 'none were found'}"
 
 
 def same_numbers(ours: Checker, theirs: Checker, recipe: Recipe) -> bool:
