@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compiler import frontend
+from compiler.features.base import Draft
 from compiler.ir import Module, Op, clone_module
 from compiler.job import Job, conclude
 from compiler.options import Options
@@ -247,8 +248,8 @@ def _prove(
         results = run_mil(package, [list(t.values()) for t in tries], job.library)
         ours = [dict(zip(expected[0], r, strict=True)) for r in results]
         given, wanted = [dict(t) for t in tries], [dict(e) for e in expected]
-        compared = job.options.interface.compared
-        ours, wanted = compared(job.draft, given, ours, wanted, [dict(d) for d in due], job.library)
+        draft = Draft(job.draft, given, [dict(d) for d in due], job.library)
+        ours, wanted = job.options.interface.compared(ours, wanted, draft)
         names = list(wanted[0])
         mine, theirs = ([[one[n] for n in names] for one in side] for side in (ours, wanted))
         conclude(stage, job.report, names, mine, theirs)

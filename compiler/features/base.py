@@ -28,8 +28,26 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 Arrays = dict[str, Array]
+Sets = list[Arrays]
 #: Runs the model on what the unsealed module takes; gives what that module should give.
 Run = Callable[[Arrays], Arrays]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A package that is being proven.
+
+    Attributes:
+        package: where it lies.
+        given: the inputs that it was given.
+        due: what the module should give for each of them before it is sealed.
+        library: the rules that give it its meaning.
+    """
+
+    package: Path
+    given: Sets
+    due: Sets
+    library: Library
 
 
 class Feature:
@@ -87,20 +105,8 @@ class Feature:
         """What the prepared module should give → what the package should."""
         return outputs
 
-    def compared(
-        self,
-        draft: Path,
-        given: list[Arrays],
-        ours: list[Arrays],
-        wanted: list[Arrays],
-        due: list[Arrays],
-        library: Library,
-    ) -> tuple[list[Arrays], list[Arrays]]:
-        """What the package at ``draft`` gave for each set of inputs, and what it should have, as they are compared.
-
-        Args:
-            due: what the module should give before it is sealed.
-        """
+    def compared(self, ours: Sets, wanted: Sets, proof: Draft) -> tuple[Sets, Sets]:
+        """What the package gave for each set of inputs, and what it should have, as they are compared."""
         return ours, wanted
 
     def accuracy(self, precision: str) -> str:
@@ -172,17 +178,9 @@ class Interface:
             out = f.package_outputs(out)
         return out
 
-    def compared(
-        self,
-        draft: Path,
-        given: list[Arrays],
-        ours: list[Arrays],
-        wanted: list[Arrays],
-        due: list[Arrays],
-        library: Library,
-    ) -> tuple[list[Arrays], list[Arrays]]:
+    def compared(self, ours: Sets, wanted: Sets, proof: Draft) -> tuple[Sets, Sets]:
         for f in self.features:
-            ours, wanted = f.compared(draft, given, ours, wanted, due, library)
+            ours, wanted = f.compared(ours, wanted, proof)
         return ours, wanted
 
     def accuracy(self, precision: str) -> str:

@@ -10,19 +10,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from compiler.errors import UserError
 from compiler.features import nms_program as program
-from compiler.features.base import Array, Arrays, Feature, output_index
+from compiler.features.base import Array, Arrays, Draft, Feature, Sets, output_index
 from compiler.ir import F32, I32, Builder, Module, TensorType
 from compiler.target import known
 
 if TYPE_CHECKING:
-    from compiler.rewrite import Library
     from compiler.target import Target
 
 OUTPUTS = ("coordinates", "confidence", "index", "count")
@@ -195,23 +193,15 @@ class Suppression(Feature):
             "count": np.array([len(index)], np.int32),
         }
 
-    def compared(
-        self,
-        draft: Path,
-        given: list[Arrays],
-        ours: list[Arrays],
-        wanted: list[Arrays],
-        due: list[Arrays],
-        library: Library,
-    ) -> tuple[list[Arrays], list[Arrays]]:
+    def compared(self, ours: Sets, wanted: Sets, proof: Draft) -> tuple[Sets, Sets]:
         """What goes into suppression beside the original's, and what comes out beside what ONNX makes of that."""
         from compiler.proof import read_package, run_mil
 
-        module = read_package(draft)
+        module = read_package(proof.package)
         named = {r.name: r for op in module.main.block.ops for r in op.results}
-        fed = [list(one.values()) for one in given]
-        raw = run_mil(module, fed, library, [named[_BOXES], named[_SCORES]])
-        for mine, theirs, original, (boxes, scores) in zip(ours, wanted, due, raw, strict=True):
+        fed = [list(one.values()) for one in proof.given]
+        raw = run_mil(module, fed, proof.library, [named[_BOXES], named[_SCORES]])
+        for mine, theirs, original, (boxes, scores) in zip(ours, wanted, proof.due, raw, strict=True):
             mine.update({_BOXES: boxes, _SCORES: scores})
             right_boxes, right_scores = self._decoded(original)
             theirs.update(self._suppressed(boxes[0], scores[0]))
