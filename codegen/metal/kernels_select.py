@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from codegen.metal import index
 from codegen.metal.body import Access, Body, literal, register_type, static
 from codegen.metal.index import Index
-from codegen.metal.launch import Launch, independent, operands
+from codegen.metal.launch import WAIT, Launch, independent, operands
 from compiler import ir
 from compiler.errors import UnsupportedError
 
@@ -17,8 +17,6 @@ MOST_BOXES = 32000
 
 #: Threads that look for the best box together: eight simdgroups.
 _SEARCHERS = 256
-
-_WAIT = "threadgroup_barrier(mem_flags::mem_threadgroup);"
 
 
 def top_k(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access]) -> Launch:
@@ -139,12 +137,12 @@ def nms(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access]
     body.close()
     body.line("const float highest = simd_max(top);")
     body.line(f"const int first = simd_min(top == highest ? best : {count});")
-    body.line(_WAIT)  # everybody has read what the turn before left there
+    body.line(WAIT)  # everybody has read what the turn before left there
     body.open("if (lane == 0)")
     body.line("tops[simdgroup] = highest;")
     body.line("bests[simdgroup] = first;")
     body.close()
-    body.line(_WAIT)
+    body.line(WAIT)
     body.line(f"int chosen = {count};")
     body.line("float most = -INFINITY;")
     body.open(f"for (int g = 0; g < {groups}; ++g)")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from codegen.metal import index
 from codegen.metal.body import Access, Body, literal, register_type, static
 from codegen.metal.index import Index
-from codegen.metal.launch import Launch, of_batch, operands
+from codegen.metal.launch import WAIT, Launch, of_batch, operands
 from compiler import ir
 
 #: Rows and columns of a tile, and how far along the sum a piece reaches: 4 KB and 2 × 2 KB of threadgroup memory.
@@ -22,8 +22,6 @@ DEPTH = 16
 #: Each of four simdgroups has a quarter of a tile, 2 × 2 matrices of 8 × 8.
 _THREADS = 128
 _QUARTER = TILE // 2
-
-_WAIT = "threadgroup_barrier(mem_flags::mem_threadgroup);"
 
 
 def fits(op: ir.Op) -> bool:
@@ -65,7 +63,7 @@ def matmul(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Acce
         column = step * DEPTH + inner if name == "left" else tile[-1] * TILE + inner
         body.line(f"{name}[e] = {_inside(body, operand, of_batch(operand, tile), row, column, kind)};")
         body.close()
-    body.line(_WAIT)
+    body.line(WAIT)
     body.open(f"for (int k = 0; k < {DEPTH}; k += 8)")
     body.line(f"simdgroup_matrix<{kind}, 8, 8> a[2], b[2];")
     body.open("for (int q = 0; q < 2; ++q)")
@@ -76,12 +74,12 @@ def matmul(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Acce
     body.line("simdgroup_multiply_accumulate(acc[q], a[q / 2], b[q % 2], acc[q]);")
     body.close()
     body.close()
-    body.line(_WAIT)
+    body.line(WAIT)
     body.close()
     body.open("for (int q = 0; q < 4; ++q)")
     body.line(f"simdgroup_store(acc[q], tile + {TILE} * (rows + 8 * (q / 2)) + columns + 8 * (q % 2), {TILE});")
     body.close()
-    body.line(_WAIT)
+    body.line(WAIT)
     body.open(f"for (int e = t; e < {TILE * TILE}; e += {_THREADS})")
     e = index.variable("e", TILE * TILE)
     row = body.named("row", tile[-2] * TILE + e // TILE)

@@ -15,6 +15,9 @@ from compiler import ir
 
 Array = np.ndarray[Any, Any]
 
+#: Lets the threads of a threadgroup wait for one another.
+WAIT = "threadgroup_barrier(mem_flags::mem_threadgroup);"
+
 #: Threads in a threadgroup where a kernel's threads have nothing to do with one another: eight simdgroups.
 INDEPENDENT = 256
 
