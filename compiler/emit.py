@@ -107,19 +107,18 @@ def _quiet_norms(
     report: Report,
 ) -> dict[Op, str]:
     """The norms that stay in f32 for their epsilon's sake; notes what becomes of the others'."""
-    from compiler import precision_norms
-    from compiler.precision import Trial
+    from compiler.precision import Trial, least_variance, quiet, with_tiny_epsilon
 
-    norms = precision_norms.with_tiny_epsilon(lowered)
+    norms = with_tiny_epsilon(lowered)
     if not norms:
         return {}
     trial = Trial(lowered, [list(t.values()) for t in tries], expected, library, report.target.os)
-    found = precision_norms.quiet(trial)
+    found = quiet(trial)
     if len(found) < len(norms):
         least = min(float(op.attributes["epsilon"]) for op in norms)
         report.note(
             f"epsilon {least:.0e} of {len(norms) - len(found)} norms becomes 6e-08, the smallest half: it would show "
-            f"in rows of variance under {precision_norms.least_variance(least):.1e}"
+            f"in rows of variance under {least_variance(least):.1e}"
         )
     return found
 
