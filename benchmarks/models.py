@@ -39,7 +39,7 @@ def compile_one(model: Path, target: str, extra: list[str]) -> dict[str, object]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         seconds = perf_counter() - start
         data = json.loads(report.read_text()) if report.exists() else {}
-        inner = operators(package) if package.exists() else None
+        inner = operators(package) if (package / "Manifest.json").exists() else None  # kernels have none
     said = (done.stderr.strip() or done.stdout.strip()).splitlines()
     errors = [line for line in said if line.startswith("error:")]
     return {
