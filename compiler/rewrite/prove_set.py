@@ -136,7 +136,7 @@ class Setting(Varying):
     def _rank_below(self, name: str, rank: int, found: Mapping[str, Any], recipe: Recipe) -> Recipe | None:
         """Another rank for a value inside: its leaves of the same rank get it."""
         v = found.get(f"v_{name}")
-        if not isinstance(v, Value) or v.shape is None:
+        if not isinstance(v, Value) or v.shape is None or not 0 <= rank <= 6:
             return None
         now = len(v.shape)
         changed = recipe
