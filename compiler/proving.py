@@ -30,9 +30,10 @@ def library_of(rules: Sequence[Path] = ()) -> Library:
 
 def prover_of(library: Library) -> Prover:
     """A prover that knows all targets."""
+    from compiler.metal_proof import KernelMachine
     from compiler.rewrite.prove import Prover
     from compiler.target import Target
     from passes import narrow
 
     releases = [Target.of(unit, os) for unit in ("ane", "gpu", "cpu") for os in ("ios16", "ios17", "ios18", "ios26")]
-    return Prover(library, releases, narrow.run)
+    return Prover(library, releases, narrow.run, {"metal": KernelMachine()})

@@ -157,7 +157,7 @@ def frames(b: RuleBuilder, m: Bindings) -> Value:
 
 def tile(b: RuleBuilder, m: Bindings) -> Value:
     """onnx.Tile: a broadcast along a new dimension before each."""
-    dims, repeats = shape(m.x), [int(r) for r in m.r]
+    dims, repeats = shape(m.x), [int(r) for r in constant_of(m.r, "repeats").reshape(-1)]
     x = reshaped(b, m.x, [d for n in dims for d in (1, n)])
     x = b.op("metal.broadcast", [x], {"shape": tuple(d for n, r in zip(dims, repeats, strict=True) for d in (r, n))})
     return reshaped(b, x, shape(m.y))
@@ -185,7 +185,7 @@ def space_to_depth(b: RuleBuilder, m: Bindings) -> Value:
 def trilu(b: RuleBuilder, m: Bindings) -> Value:
     """onnx.Trilu: a choice by a constant mask."""
     rows, columns = shape(m.x)[-2:]
-    k = 0 if m.k is None else int(constant_of(m.k, "k"))
+    k = 0 if m.k is None else int(constant_of(m.k, "k").reshape(-1)[0])
     mask = np.triu(np.ones((rows, columns), bool), k) if m.u else np.tril(np.ones((rows, columns), bool), k)
     out: Value = b.op("metal.select", [b.constant(mask, "metal"), m.x, _number(b, 0, m.x)])
     return out
@@ -201,13 +201,14 @@ def constant_of_shape(b: RuleBuilder, m: Bindings) -> Value:
 
 def range_(b: RuleBuilder, m: Bindings) -> Value:
     """onnx.Range of constants."""
-    dtype = m.y.type.dtype.numpy
-    return b.constant(np.arange(m.a, m.b, m.c, dtype=dtype), "metal")
+    first, end, step = (constant_of(v, "a bound of the range").reshape(-1)[0].item() for v in (m.a, m.b, m.c))
+    count = max(math.ceil((end - first) / step), 0)
+    return b.constant((first + step * np.arange(count)).astype(m.y.type.dtype.numpy), "metal")
 
 
 def shape_(b: RuleBuilder, m: Bindings) -> Value:
     """onnx.Shape of a known shape."""
-    return b.constant(np.array(shape(m.x)[: shape(m.y)[0]], np.int64), "metal")
+    return b.constant(np.array(shape(m.x)[m.s : m.e], np.int64), "metal")
 
 
 def _number(b: RuleBuilder, value: float, like: Value) -> Value:
@@ -228,9 +229,11 @@ def stored_quantized(b: RuleBuilder, x: Value, scale: Array, zero: Array | None,
 
 def transposed_weights(b: RuleBuilder, m: Bindings) -> Value:
     """The transpose of a constant that is stored quantized: of what is stored."""
-    x = b.constant(np.ascontiguousarray(m.w.transpose(m.p)), "metal")
-    scale, zero = (None if v is None else np.asarray(v) for v in (m.s, m.z))
-    assert scale is not None
+    if not m.p:
+        raise Decline("there is nothing to transpose")
+    x = b.constant(np.ascontiguousarray(constant_of(m.w, "the weights").transpose(m.p)), "metal")
+    scale = constant_of(m.s, "the scales")
+    zero = None if m.z is None else constant_of(m.z, "the zero points")
     if m.k:
         scale, zero = scale.transpose(m.p), None if zero is None else zero.transpose(m.p)
     return stored_quantized(b, x, scale, zero, m.p.index(m.a), m.k)
@@ -383,7 +386,7 @@ def _only_use(value: Value) -> bool:
 def _reduced(b: RuleBuilder, x: Value, kind: str, axes: Sequence[int], to: Value) -> Value:
     if not axes:
         return x
-    y = b.op("metal.reduce", [x], {"kind": kind, "axes": tuple(sorted(axes))})
+    y = b.op("metal.reduce", [x], {"kind": kind, "axes": tuple(sorted(set(axes)))})
     return reshaped(b, y, shape(to))
 
 

@@ -77,7 +77,7 @@ class Session:
             raise DispatchError(str(e)) from None
         by_buffer = dict(zip(told, found, strict=True))
         return {
-            b.name: by_buffer[i][: None if b.rows < 0 else int(by_buffer[b.rows][0])].astype(
+            b.name: (by_buffer[i] if b.rows < 0 else by_buffer[i][: int(by_buffer[b.rows][0])]).astype(
                 dtype(b.declared).numpy, copy=False
             )
             for i, b in zip(told, outputs, strict=True)

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import re
 
-#: Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26: off by less than 1.5e-7.
+#: Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26: off by less than 1.5e-7. Below a half, where that
+#: is much of the result, the series 7.1.5 to x¹¹, which is off by less than 3e-8 of it.
 _ERF = """
 inline float erf_of(float x) {
+    if (abs(x) < 0.5f) {
+        const float s = x * x;
+        const float r = ((s / -1320.0f + 1.0f / 216.0f) * s - 1.0f / 42.0f) * s + 0.1f;
+        return 1.12837917f * x * ((r * s - 1.0f / 3.0f) * s + 1.0f);
+    }
     const float t = 1.0f / (1.0f + 0.3275911f * abs(x));
     const float q = ((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t;
     const float p = ((q - 0.284496736f) * t + 0.254829592f) * t;

@@ -188,6 +188,7 @@ class MetalDialect(Dialect):
             state = TensorType(tensors[0].dtype, (batch, tensors[1].static_shape[0]))
             return [state.with_shape((steps, *state.static_shape)), *[state] * (len(defn.results) - 1)]
         if defn.name == "metal.dequantize":
+            _check_scale(tensors, attributes)
             return [tensors[1].with_shape(tensors[0].shape)]
         if defn.name == "metal.top_k":
             axis, dims = attributes["axis"], tensors[0].static_shape
@@ -237,6 +238,8 @@ def _shape(name: str, operands: Sequence[TensorType], attributes: Mapping[str, A
         case "metal.reshape" | "metal.broadcast" | "metal.slice" | "metal.strided":
             return tuple(int(d) for d in attributes["shape"])
         case "metal.transpose":
+            if sorted(attributes["perm"]) != list(range(len(first))):
+                raise InferenceError(f"{list(attributes['perm'])} is no order of {len(first)} dimensions")
             return tuple(first[p] for p in attributes["perm"])
         case "metal.pad":
             return tuple(b + n + a for b, n, a in zip(attributes["before"], first, attributes["after"], strict=True))
@@ -259,7 +262,23 @@ def _shape(name: str, operands: Sequence[TensorType], attributes: Mapping[str, A
         case "metal.matmul":
             b = operands[1].static_shape
             return (*np.broadcast_shapes(first[:-2], b[:-2]), first[-2], b[-1])
+        case "metal.attention":
+            return (*first[:-1], operands[2].static_shape[-1])
     return None
+
+
+def _check_scale(operands: Sequence[TensorType], attributes: Mapping[str, Any]) -> None:
+    """That there is one scale, one for each index of the axis, or one for each block of them; and as many zeros."""
+    dims, axis, block = operands[0].static_shape, attributes["axis"], attributes["block"]
+    if not 0 <= axis < max(len(dims), 1):
+        raise InferenceError(f"metal.dequantize has no axis {axis}")
+    for t in operands[1:]:
+        if block:
+            wanted: tuple[int, ...] = (*dims[:axis], -(-dims[axis] // block), *dims[axis + 1 :])
+        else:
+            wanted = dims[axis : axis + 1] if t.shape else ()
+        if t.static_shape != wanted:
+            raise InferenceError(f"metal.dequantize needs scales of shape {list(wanted)}, not {list(t.static_shape)}")
 
 
 DIALECT = MetalDialect()

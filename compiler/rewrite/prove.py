@@ -10,19 +10,23 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compiler.ir import Module
 from compiler.rewrite.library import Library
 from compiler.rewrite.prove_apart import prove_apart
 from compiler.rewrite.prove_check import MEANING, Checker, Verdict
 from compiler.rewrite.prove_replay import recipe_of, replayable, target_of
-from compiler.rewrite.prove_search import Instance, Search
+from compiler.rewrite.prove_search import Search
 from compiler.rewrite.prove_seeds import Seeds
 from compiler.rewrite.prove_shrink import shrunk
+from compiler.rewrite.recipe import Recipe
 from compiler.rewrite.syntax import Rule
+
+if TYPE_CHECKING:
+    from compiler.rewrite.prove_machine import Machine
 
 #: How many instances prove a rule.
 COUNT = 200
@@ -67,16 +71,22 @@ class Prover:
     """Proves rules of one library. Everything that proofs share is made once, before they run side by side."""
 
     def __init__(
-        self, library: Library, targets: Sequence[Any] = (), finish: Callable[[Module], None] | None = None
+        self,
+        library: Library,
+        targets: Sequence[Any] = (),
+        finish: Callable[[Module], None] | None = None,
+        machines: Mapping[str, Machine] | None = None,
     ) -> None:
         """
         Args:
             library: the rules, with those of stage ``meaning`` that say what operators are.
             targets: what conditions may see as ``target``, besides none.
             finish: what makes the element types of lowered modules those that the operators take.
+            machines: what runs the operators of a stage, where that is not onnxruntime.
         """
         self.library = library
         self.finish = finish
+        self.machines = machines or {}
         self.traced = Library(library.files, library.disabled, traced=True)
         self.seeds = Seeds(library)
         self.targets = list(targets)
@@ -111,7 +121,9 @@ class Prover:
         most = _ATTEMPTS * count + 400
         while searches and time.process_time() < limit and sum(attempts.values()) < most:
             if proof.instances >= count and all(proof.rewrites[k] for k in range(len(rule.rewrites))):
-                break
+                if not self._settle(proof, rule, check):
+                    break
+                continue
             open_ = [i for i in left if left[i] > 0] or list(left)
             i = min(open_, key=lambda i: attempts[i])
             attempts[i] += 1
@@ -129,13 +141,15 @@ class Prover:
                     proof.oracles[verdict.text] += 1
                 left[i] -= 1
             elif verdict.kind == "wrong":
-                self._wrong(proof, rule, instance, verdict, check)
+                self._wrong(proof, rule, instance.recipe, verdict, check)
                 break
             else:
                 proof.reasons[f"{verdict.kind}: {verdict.text}"] += 1
                 search.dismiss(instance)
         if not proof.wrong and proof.instances:
             self._try_extremes(proof, rule, searches, check, count)
+        if not proof.wrong:
+            self._settle(proof, rule, check)
         if not proof.wrong:
             proof.stuck = self._stuck(proof, rule, searches, count)
         proof.seconds = time.perf_counter() - started
@@ -147,13 +161,16 @@ class Prover:
             for instance in search.extremes(max(4, count // 5 // len(searches))):
                 verdict = check(instance.recipe)
                 if verdict.kind == "wrong":
-                    self._wrong(proof, rule, instance, verdict, check)
+                    self._wrong(proof, rule, instance.recipe, verdict, check)
                     return
 
     def checker(self, rule: Rule) -> Checker:
         """What checks instances of ``rule``."""
+        from compiler.rewrite.prove_machine import MachineChecker
         from compiler.rewrite.prove_meaning import MeaningChecker
 
+        if rule.stage in self.machines:
+            return MachineChecker(rule, self.library, self.machines[rule.stage])
         return (MeaningChecker if rule.stage == MEANING else Checker)(rule, self.library, self.finish)
 
     def replay(self, rule: Rule, module: Module) -> Verdict:
@@ -161,11 +178,25 @@ class Prover:
         for entry in self._entries(rule):
             for op in module.main.block.ops:
                 if op.name in entry.keys and entry.matcher.match(op, target_of(module)) is not None:
-                    return self.checker(rule)(recipe_of(module, op))
+                    check = self.checker(rule)
+                    check.immediate = True
+                    return check(recipe_of(module, op))
         return Verdict("unfired", "the rule does not match")
 
-    def _wrong(self, proof: Proof, rule: Rule, instance: Instance, verdict: Verdict, check: Checker) -> None:
-        smallest = shrunk(instance.recipe, lambda r: check(r).kind == "wrong")
+    def _settle(self, proof: Proof, rule: Rule, check: Checker) -> bool:
+        """Takes back what turns out not to hold; whether that is so and others are to be found instead."""
+        late = check.settle()
+        for recipe, verdict in late:
+            proof.instances -= 1
+            if verdict.kind == "wrong":
+                self._wrong(proof, rule, recipe, verdict, check)
+                return False
+            proof.reasons[f"{verdict.kind}: {verdict.text}"] += 1
+        return bool(late)
+
+    def _wrong(self, proof: Proof, rule: Rule, recipe: Recipe, verdict: Verdict, check: Checker) -> None:
+        check.immediate = True
+        smallest = shrunk(recipe, lambda r: check(r).kind == "wrong")
         again = check(smallest)
         proof.wrong = (again if again.kind == "wrong" else verdict).text
         proof.counterexample = replayable(rule.name, smallest)
