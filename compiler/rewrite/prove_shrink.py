@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from compiler.ir import lookup
+from compiler.ir import lookup, same_attribute
 from compiler.rewrite.driver import NO_TARGET
 from compiler.rewrite.recipe import Leaf, Recipe
 
@@ -73,7 +73,7 @@ def _attributes(recipe: Recipe) -> Iterator[Recipe]:
     for i, node in enumerate(recipe.nodes):
         specs = lookup(node.op).attributes
         for k, v in node.attributes.items():
-            if k in node.pinned or v == specs[k].default:
+            if k in node.pinned or same_attribute(v, specs[k].default):
                 continue
             if not specs[k].required:
                 yield recipe.with_node(
