@@ -102,8 +102,9 @@ _BODY = """
         descriptor.inheritPipelineState = false
         descriptor.maxKernelBufferBindCount = Self.steps.map { $0.buffers.count }.max() ?? 1
         let count = Self.steps.count
-        guard let made = device.makeIndirectCommandBuffer(
-            descriptor: descriptor, maxCommandCount: count, options: [])
+        guard
+            let made = device.makeIndirectCommandBuffer(
+                descriptor: descriptor, maxCommandCount: count, options: [])
         else { return nil }
         for (i, step) in Self.steps.enumerated() {
             let command = made.indirectComputeCommandAt(i)
@@ -128,31 +129,40 @@ _BODY = """
 """
 
 
+#: The longest line, as in the sources of the Swift runtime.
+_WIDTH = 120
+
+
 def source(program: Program) -> str:
     """A Swift file with one class, which encodes the program."""
     words = re.findall(r"[A-Za-z0-9]+", program.name)
     name = "".join(w[0].upper() + w[1:] for w in words) or "Model"
     name = f"{'' if name[0].isalpha() else 'Model'}{name}Kernels"
-    out = [_HEAD.format(title=program.name, name=name, heap=program.heap)]
+    out = [_HEAD.format(title=program.name, name=name, heap=_number(program.heap))]
     out.append("    static let places: [Place] = [")
     out += [f"        {_place(b)},  // {i}: {_shape(b)}" for i, b in enumerate(program.buffers)]
     out.append("    ]\n\n    static let steps: [Step] = [")
     for i, d in enumerate(program.dispatches):
         buffers = ", ".join(str(b.buffer) for b in d.bindings)
         waits = str(d.wait and i > 0).lower()
-        out.append(
-            f'        Step(kernel: "{d.kernel}", groups: {d.groups}, threads: {d.threads}, buffers: [{buffers}], '
-            f"waits: {waits}),"
-        )
+        sizes = f"groups: {_number(d.groups)}, threads: {d.threads}"
+        step = f'kernel: "{d.kernel}", {sizes}, buffers: [{buffers}], waits: {waits}'
+        line = f"        Step({step}),"
+        out.append(line if len(line) <= _WIDTH else f"        Step(\n            {step}),")
     out.append("    ]")
     return "\n".join(out) + "\n" + _BODY
 
 
+def _number(value: int) -> str:
+    """A literal, its digits in groups where there are many, as swift-format has it."""
+    return f"{value:_}" if value >= 1_000_000 else str(value)
+
+
 def _place(buffer: Buffer) -> str:
     if buffer.kind == "constant":
-        return f".weights({buffer.offset})"
+        return f".weights({_number(buffer.offset)})"
     if buffer.kind == "scratch":
-        return f".scratch({buffer.offset})"
+        return f".scratch({_number(buffer.offset)})"
     return f".given({json.dumps(buffer.name, ensure_ascii=False)})"
 
 
