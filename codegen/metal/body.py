@@ -394,7 +394,9 @@ def literal(value: object) -> str:
     if isinstance(v, (bool, np.bool_)):
         return str(bool(v)).lower()
     if np.asarray(v).dtype.kind in "iu":
-        return str(int(np.clip(int(v), -(2**31) + 1, 2**31 - 1)))
+        whole = int(np.clip(int(v), -(2**31), 2**31 - 1))
+        # There is no literal for the least int: a minus is an operator, and 2147483648 is none.
+        return "(-2147483647 - 1)" if whole == -(2**31) else str(whole)
     f = float(v)
     if math.isinf(f):
         return "-INFINITY" if f < 0 else "INFINITY"

@@ -28,3 +28,12 @@ def test_integers_are_computed_as_integers(tmp_path):
     inputs = {"k": np.array([5, -7, 0, 9]), "l": np.array([2, 4, -3, 7])}
     made = compiler.compile(model, target="metal", output=tmp_path / "m.metalpackage", inputs=inputs)
     assert made.report.verify.passed
+
+
+def test_the_least_int_is_itself(tmp_path):
+    text = """g (int32[3] k) => (int32[3] y) {
+      least = Constant <value = int32[1] {-2147483648}> () y = Max (k, least) }"""
+    model = onnx.parser.parse_model(HEADER + text)
+    inputs = {"k": np.array([-(2**31), 1 - 2**31, 5], np.int32)}
+    made = compiler.compile(model, target="metal", output=tmp_path / "m.metalpackage", inputs=inputs)
+    assert made.report.verify.passed
