@@ -88,16 +88,11 @@ def samples(data: Data, side: Runnable) -> list[Sample]:
     """Each sample's arrays by name, other arrays than inputs with them."""
     from compiler.compression import calibration
 
-    names = [i.name for i in side.signature.inputs]
     arrays = calibration.load(data) if isinstance(data, (str, Path)) else data
-    sets = [dict(zip(names, one, strict=True)) for one in calibration.samples(arrays, side.signature)]
+    parts = [arrays] if isinstance(arrays, Mapping) else arrays
+    sets = [sample for part in parts for sample in calibration.labelled(part, side.signature)]
     if len(sets) < 2:
         raise UserError("there is one sample, and confidence takes several", "arrays with an axis of samples in front")
-    if isinstance(arrays, Mapping):
-        for name, array in arrays.items():
-            if name not in names and np.ndim(array) and len(array) == len(sets):
-                for one, part in zip(sets, array, strict=True):
-                    one[name] = np.asarray(part)
     return sets
 
 

@@ -48,6 +48,21 @@ def samples(data: Data, function: Function) -> list[Inputs]:
     return out
 
 
+def labelled(arrays: Mapping[str, Array], function: Function) -> list[dict[str, Array]]:
+    """Samples by input name, and what else lies beside them: arrays of other names with an entry for each sample.
+
+    Raises:
+        UserError: an input is missing, or an array fits no input.
+    """
+    names = [a.name for a in function.inputs]
+    found = [dict(zip(names, one, strict=True)) for one in samples(arrays, function)]
+    for name, array in arrays.items():
+        if name not in names and np.ndim(array) and len(array) == len(found):
+            for one, part in zip(found, array, strict=True):
+                one[name] = np.asarray(part)
+    return found
+
+
 def load(path: str | Path) -> dict[str, Array]:
     """The arrays of an .npz file; a key may carry the prefix ``in:``, and those that begin with ``out:`` are left out.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from compiler.compression import calibration
 from compiler.errors import UserError
 from compiler.ir import Function
 
@@ -29,7 +30,7 @@ def samples(source: str | Path | Mapping[str, Array], function: Function, most: 
         UserError: it cannot be read, or what it holds does not fit the inputs.
     """
     if isinstance(source, Mapping):
-        return _split(source, function)[:most]
+        return calibration.labelled(source, function)[:most]
     text = str(source)
     if ".py:" in text:
         return _generated(text, function, most)
@@ -41,9 +42,7 @@ def samples(source: str | Path | Mapping[str, Array], function: Function, most: 
     for file in files:
         if len(found) >= most:
             break
-        from compiler.compression import calibration
-
-        found += _split(calibration.load(file), function)
+        found += calibration.labelled(calibration.load(file), function)
     return found[:most]
 
 
@@ -56,19 +55,7 @@ def _generated(text: str, function: Function, most: int) -> list[Sample]:
         given = list(itertools.islice(make(), most))
     except Exception as e:
         raise UserError(f"the generator {name} of {file} failed: {type(e).__name__}: {e}") from e
-    return [sample for one in given for sample in _split(one, function)]
-
-
-def _split(arrays: Mapping[str, Array], function: Function) -> list[Sample]:
-    from compiler.compression import calibration
-
-    names = [a.name for a in function.inputs]
-    found = [dict(zip(names, one, strict=True)) for one in calibration.samples(arrays, function)]
-    for name, array in arrays.items():
-        if name not in names and np.ndim(array) and len(array) == len(found):
-            for one, part in zip(found, array, strict=True):
-                one[name] = np.asarray(part)
-    return found
+    return [sample for one in given for sample in calibration.labelled(one, function)]
 
 
 def divided(given: list[Sample], share: float, seed: int) -> tuple[list[Sample], list[Sample]]:

@@ -148,8 +148,7 @@ def _imported(task: Task) -> Module:
     """The model with its operators fused, as compiling begins."""
     from compiler.driver import Options, at_stage
 
-    module = at_stage(task.model, "fuse", Options(shapes=task.shapes))
-    return module
+    return at_stage(task.model, "fuse", Options(shapes=task.shapes))
 
 
 def _prune(module: Module, amount: float, given: Sequence[Sample]) -> None:

@@ -167,7 +167,7 @@ class Judge:
 
     def tried(self, step: Step, options: Mapping[str, Any]) -> tuple[Trial, bool]:
         """The trial of a step with options of ``compile``, and whether it was measured before."""
-        key = json.dumps({"options": dict(options)}, sort_keys=True)
+        key = steps_.key(options)
         measured = self._journal.get(key)
         again = measured is not None
         if measured is None:
@@ -180,7 +180,7 @@ class Judge:
         import compiler
 
         ladder, metric = self.ladder, self._metric
-        package = ladder.work / f"{step.name.replace(' ', '_').replace('%', 'percent')}.mlpackage"
+        package = ladder.work / steps_.package_name(step, options)
         given = dict(options)
         if "quantize" in given or "prune" in given:
             given["calibrate"] = self._calibrate

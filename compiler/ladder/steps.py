@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,9 +35,9 @@ class Step:
 
         A step that prunes keeps the weights' form, one that says a form keeps what was pruned.
         """
-        quantize = self.quantize if self.quantize is not None or self.prune is None else kept.quantize
-        options: dict[str, Any] = {"quantize": quantize, "prune": self.prune or kept.prune}
-        if quantize == "mixed":
+        both = self.upon(kept)
+        options: dict[str, Any] = {"quantize": both.quantize, "prune": both.prune}
+        if both.quantize == "mixed":
             options["budget"] = int(smallest * (self.share or 1.0))
         return {key: value for key, value in options.items() if value is not None}
 
@@ -43,6 +45,17 @@ class Step:
         """This step with what it keeps of another."""
         quantize = self.quantize if self.quantize is not None or self.prune is None else kept.quantize
         return replace(self, quantize=quantize, prune=self.prune or kept.prune)
+
+
+def key(options: Mapping[str, Any]) -> str:
+    """What tells measurements apart: the same step gives other packages upon other ones that were kept."""
+    return json.dumps({"options": dict(options)}, sort_keys=True)
+
+
+def package_name(step: Step, options: Mapping[str, Any]) -> str:
+    """The name of a trial's package, its own for every combination of options."""
+    words = step.name.replace("%", "percent").replace(" ", "_")
+    return f"{words}-{hashlib.sha256(key(options).encode()).hexdigest()[:8]}.mlpackage"
 
 
 #: From mild to strong: half precision, eight bits, fewer bits, fewer bits where it costs least, fewer channels.

@@ -96,6 +96,13 @@ def test_steps_build_on_what_was_kept() -> None:
     assert int8.after(prune.upon(Step("half")), 1000) == {"quantize": "int8", "prune": 0.1}
 
 
+def test_a_step_upon_another_one_has_a_package_of_its_own() -> None:
+    half, int8, prune = (next(s for s in STEPS if s.name == n) for n in ("half", "int8", "prune 10 %"))
+    names = [steps.package_name(prune, prune.after(kept, 1000)) for kept in (half, int8, int8)]
+    assert names[0] != names[1], "what was measured before must not be another package now"
+    assert names[1] == names[2]
+
+
 def test_steps_that_a_release_has_not_are_left_out_or_refused() -> None:
     assert "palette4" not in [s.name for s in steps.chosen((), 17)]
     with pytest.raises(UserError, match="needs iOS 18"):
