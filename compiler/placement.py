@@ -48,6 +48,7 @@ def describe(placed: Placement) -> dict[str, Any]:
             "operators_ms": round(sum(placed.ms.values()), 4),
             "transfers_ms": round(placed.moved_ms, 4),
             "calls_ms": round(placed.calls_ms, 4),
+            "steps_ms": round(placed.steps_ms, 4),
             "weights_ms": round(placed.stream_ms, 4),
         },
         "reasons": _grouped(placed, macs),

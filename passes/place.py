@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from compiler.hardware import Chip, Refusal, Work, refusal, transfer_ms, weights_ms, work
-from compiler.hardware.cost import is_free_after, operator_ms
+from compiler.hardware.cost import is_free_after, operator_ms, step_ms
 from compiler.hardware.work import size
 from compiler.ir import Module, Op, TensorType, Value
 from passes.place_bounds import Flow, settle, stretches
@@ -51,6 +51,8 @@ class Placement:
         segments: runs of one unit, in an order that leaves a unit as seldom as the graph allows greedily.
         moved_ms: the estimated time of handing values from unit to unit.
         calls_ms: the estimated time of starting the segments.
+        steps_ms: the estimated time that units take from operator to operator. It has no part in the choice of units,
+            for which Core ML's estimates have no such time.
         stream_ms: by how much streaming weights exceeds the time of the operators that use them.
     """
 
@@ -63,12 +65,13 @@ class Placement:
     segments: list[Segment] = field(default_factory=list)
     moved_ms: float = 0.0
     calls_ms: float = 0.0
+    steps_ms: float = 0.0
     stream_ms: float = 0.0
 
     @property
     def total_ms(self) -> float:
         """The estimated time of one prediction."""
-        return sum(self.ms.values()) + self.moved_ms + self.calls_ms + self.stream_ms
+        return sum(self.ms.values()) + self.moved_ms + self.calls_ms + self.steps_ms + self.stream_ms
 
 
 def run(module: Module, wanted: str, chip: Chip, ios: int, units: Sequence[str] | None = None) -> Placement:
@@ -92,6 +95,7 @@ def run(module: Module, wanted: str, chip: Chip, ios: int, units: Sequence[str] 
     placed.moved_ms = sum(transfer_ms(_bytes(v), chip) for v in problem.crossing(placed.unit))
     # Starting the CPU is free: the program that asks runs there.
     placed.calls_ms = chip.dispatch_ms * sum(s.unit != HOST for s in placed.segments)
+    placed.steps_ms = sum(step_ms(unit) for unit in placed.unit.values())
     for segment in placed.segments:
         streamed = weights_ms(sum(placed.work[o].weights for o in segment.ops), segment.unit, chip)
         placed.stream_ms += max(0.0, streamed - sum(placed.ms[o] for o in segment.ops))

@@ -14,12 +14,16 @@ from compiler.ir import Value
 from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline
 from rules.natives import shape_of
-from rules.natives_ane import pays, summed
+from rules.natives_ane import pays
 from rules.natives_window import explicit_pads
 
 #: The widest kernel and pool that every chip takes (source C: 13 before the A16 generation; pools 29 on the M1).
 WIDEST_KERNEL = 13
 WIDEST_POOL = 29
+
+#: Numbers of shifted copies: products of 2 and 3, of which the unit makes dilations (A; D, chapter 13: 2, 3, 4, 8), and
+#: no more than the widest kernel.
+_SMOOTH = (2, 3, 4, 6, 8, 9, 12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,30 +83,57 @@ def conv_in_phases(b: RuleBuilder, m: Bindings) -> Value:
     return _conv(b, x, kernel, v.bias, (1 if both else v.strides[0], 1), (1 if both else v.dilations[0], 1), kept, v)
 
 
-def conv_in_parts(b: RuleBuilder, m: Bindings) -> Value:
-    """A convolution as the sum of convolutions with parts of the kernel, each of which starts further to the right."""
+def conv_in_shifts(b: RuleBuilder, m: Bindings) -> Value:
+    """A convolution on copies of the input, each shifted further to the left, as channels: what was k taps is one tap
+    of k channels. The copies are made by kernels of a single one, which half precision keeps as they are.
+
+    Raises:
+        Decline: no number of shifts goes with the stride, or the CPU does it sooner.
+    """
     v = _window(m)
-    n = v.weight.shape[3]
-    count = -(-n // WIDEST_KERNEL)
-    edges = [n * i // count for i in range(count + 1)]
-    width, (stride, dilation) = shape_of(v.x)[3], (v.strides[1], v.dilations[1])
-    parts: list[Value] = []
-    for first, last in itertools.pairwise(edges):
-        before = v.pads[2] - first * dilation
-        behind = (v.out[3] - 1) * stride + (last - first - 1) * dilation + 1 - before - width
-        x = v.x
-        if before < 0 or behind < 0:
-            cut = (max(0, -before), width - max(0, -behind))
-            if cut[0] >= cut[1]:
-                raise Decline("a part of the kernel never meets the input")
-            x = _slice(b, x, cut)
-        pads = (v.pads[0], v.pads[1], max(0, before), max(0, behind))
-        part = np.ascontiguousarray(v.weight[..., first:last])
-        bias = v.bias if first == 0 else None
-        parts.append(_conv(b, x, part, bias, v.strides, v.dilations, pads, v))
-    total = summed(b, parts)
+    weight, stride, dilation = v.weight, v.strides[1], v.dilations[1]
+    before, x = v.pads[2], v.x
+    while weight.shape[3] > WIDEST_KERNEL or stride > 1:
+        shifts = _shifts(weight.shape[3], stride, dilation)
+        n, c, h, taps = weight.shape
+        fewer = -(-taps // shifts)
+        padded = np.zeros((n, c, h, fewer * shifts), weight.dtype)
+        padded[..., :taps] = weight
+        apart = padded.reshape(n, c, h, fewer, shifts).transpose(0, 1, 4, 2, 3)
+        weight = np.ascontiguousarray(apart.reshape(n, c * shifts, h, fewer))
+        farther = shifts * dilation // stride
+        # So many places of the copies are looked at: those of the output, and behind them those of the other taps.
+        places = v.out[3] + (fewer - 1) * farther
+        channels, width = shape_of(x)[1], shape_of(x)[3]
+        behind = (places - 1) * stride + (shifts - 1) * dilation + 1 - before - width
+        if width + min(0, behind) <= 0:
+            raise Decline("the kernel meets zeros only")
+        if behind < 0:
+            x = _slice(b, x, (0, width + behind))
+        ones = np.tile(np.eye(shifts, dtype=weight.dtype), (channels, 1)).reshape(channels * shifts, 1, 1, shifts)
+        attributes = {"strides": (1, stride), "dilations": (1, dilation), "groups": channels, "pad_type": "custom"}
+        x = b.op("mil.conv", [x, b.constant(ones, "mil")], {**attributes, "pad": (0, 0, before, max(0, behind))})
+        before, stride, dilation = 0, 1, farther
+    pads = (v.pads[0], v.pads[1], 0, 0)
+    out = _conv(b, x, weight, v.bias, (v.strides[0], 1), (v.dilations[0], dilation), pads, v)
     pays(b, m.y.op)
-    return total
+    return out
+
+
+def _shifts(taps: int, stride: int, dilation: int) -> int:
+    """How many shifted copies bring ``taps`` nearer to :data:`WIDEST_KERNEL`, of :data:`_SMOOTH`: if two rounds are
+    needed, each about the same number.
+
+    Raises:
+        Decline: with none does the stride divide the distance from one tap to the next.
+    """
+    wanted = -(-taps // WIDEST_KERNEL)
+    rounds = next(r for r in itertools.count(1) if _SMOOTH[-1] ** r >= wanted)
+    fitting = [k for k in _SMOOTH if k * dilation % stride == 0]
+    if not fitting:
+        raise Decline("the stride is too large for shifts")
+    least = math.ceil(wanted ** (1 / rounds) - 1e-9)
+    return next((k for k in fitting if k >= least), fitting[-1])
 
 
 def pool_factors(kernel: Sequence[int], strides: Sequence[int]) -> tuple[int, ...]:

@@ -46,8 +46,9 @@ def test_a_plain_network_is_placed_on_the_ane_but_for_its_edges(tmp_path: Path) 
     assert [s["unit"] for s in facts["segments"]] == ["cpu", "ane", "cpu"]
     assert {row["rule"] for row in facts["off"]} == {"full_precision"}
     estimates = facts["estimates"]
-    parts = ("operators_ms", "transfers_ms", "calls_ms", "weights_ms")
+    parts = ("operators_ms", "transfers_ms", "calls_ms", "steps_ms", "weights_ms")
     assert estimates["latency_ms"] == pytest.approx(sum(estimates[p] for p in parts), abs=1e-3)
+    assert estimates["steps_ms"] == pytest.approx(12 * 39e-6, abs=1e-4)
     assert placement.sentence(facts).startswith("Neural Engine 12 of 14 ops, 100 % of MACs; about ")
 
 

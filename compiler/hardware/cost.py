@@ -18,7 +18,7 @@ class Cost:
     """An estimate.
 
     Attributes:
-        ms: milliseconds, without the start of a call.
+        ms: milliseconds, the unit's step to the operator included, without the start of a call.
         mj: millijoules.
         memory: bytes of its activations and weights while it runs, on the ANE with rows padded to 64 bytes.
     """
@@ -31,14 +31,22 @@ class Cost:
 def cost(op: Op, unit: str, on: Chip) -> Cost:
     """What ``op`` costs on ``unit`` ("ane", "gpu" or "cpu") of chip ``on``; the unit need not take it."""
     done = work(op)
-    return Cost(operator_ms(op, done, unit, on), millijoules(done, unit), _memory(op, unit) + done.weights)
+    ms = operator_ms(op, done, unit, on) + step_ms(unit)
+    return Cost(ms, millijoules(done, unit), _memory(op, unit) + done.weights)
 
 
 def operator_ms(op: Op, done: Work, unit: str, on: Chip) -> float:
-    """The time of an operator whose work is known; of one with regions, that of the operators inside."""
+    """The time of an operator whose work is known, without the unit's step to it, as Core ML's own estimates have it;
+    of one with regions, that of the operators inside."""
     if op.regions:
         return trips(op) * sum(cost(o, unit, on).ms for o in inner(op))
     return milliseconds(done, unit, on)
+
+
+def step_ms(unit: str) -> float:
+    """What a unit takes for each operator of a program besides its work, on every chip."""
+    nanoseconds: float = costs()["step_ns"][unit]
+    return nanoseconds / 1e6
 
 
 def milliseconds(done: Work, unit: str, on: Chip) -> float:

@@ -61,3 +61,13 @@ def test_each_operator_is_placed_where_core_ml_places_it() -> None:
     net = mobilenet_edgetpu.build()
     chosen = place.run(net.module, "ane", hardware.chip("M1"), 17).unit
     assert [chosen[op] for op in net.ops] == [e.chosen for e in mobilenet_edgetpu.estimates()]
+
+
+def test_each_operator_of_a_program_costs_a_step() -> None:
+    """44 cycles on the Neural Engine, whatever the operator does."""
+    net, on = mobilenet_edgetpu.build(), hardware.chip("M1")
+    for op in net.ops:
+        assert hardware.cost(op, "ane", on).ms - hardware.milliseconds(hardware.work(op), "ane", on) == pytest.approx(
+            44 / 1.14e6, rel=0.02
+        )
+        assert hardware.cost(op, "cpu", on).ms == pytest.approx(hardware.milliseconds(hardware.work(op), "cpu", on))

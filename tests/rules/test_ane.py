@@ -43,6 +43,7 @@ def compared(name: str) -> onnx.ModelProto:
 REFUSED = {
     "wave at a stride": one("Conv", [1, 1, 1600], array(8, 1, 400), strides=[160], pads=[200, 200]),
     "wide kernel": one("Conv", [1, 8, 6, 64], array(4, 8, 3, 39), array(4), pads=[1, 19, 1, 19]),
+    "wide kernel at a stride": one("Conv", [1, 1, 1200], array(2, 1, 256), strides=[2], pads=[0, 127]),
     "wide depthwise kernel": one("Conv", [1, 8, 90], array(8, 1, 31), pads=[15, 15], group=8),
     "dilated": one("Conv", [1, 4, 1, 90], array(4, 4, 1, 20), dilations=[1, 3], pads=[0, 30, 0, 27]),
     "patches": one("Conv", [1, 3, 64, 64], array(8, 3, 32, 32), strides=[32, 32]),
