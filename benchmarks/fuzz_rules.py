@@ -23,7 +23,7 @@ from compiler.rewrite import Library, RuleError
 from compiler.rewrite.check_kinds import ill_typed_expressions
 from compiler.rewrite.check_types import ill_typed
 from compiler.rewrite.format import format_rules
-from compiler.rewrite.library import LIBRARY
+from compiler.rewrite.load import LIBRARY
 from compiler.rewrite.parse import parse
 
 TOKENS = re.compile(r'"[^"\n]*"|[A-Za-z_][\w.]*(?:@\d+)?|\d+(?:\.\d+)?|[=!<>]=|\*\*|\.\.|\?\?|\s+|.')

@@ -219,7 +219,7 @@ def _chosen(
 
 def _own(files: Sequence[Path] | None) -> list[Path]:
     """Those files that are not the library's."""
-    from compiler.rewrite.library import LIBRARY
+    from compiler.rewrite.load import LIBRARY
 
     return [f for f in files or () if f.resolve().parent != LIBRARY]
 

@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 def _library(files: list[Path] | None) -> Library:
     import compiler.dialects.mil
     import compiler.dialects.onnx  # noqa: F401 (registers the operators that rules name)
-    from compiler.rewrite.library import load_library
+    from compiler.rewrite.load import load_library
 
     return load_library(files or ())
 
@@ -41,7 +41,7 @@ def check_command(
     """Find what is wrong with rules without running them. Exit code 2 if there are errors."""
     from compiler.rewrite.check import check
     from compiler.rewrite.diagnostics import RuleError
-    from compiler.rewrite.library import LIBRARY
+    from compiler.rewrite.load import LIBRARY
 
     own = [f for f in files or () if f.resolve().parent != LIBRARY]
     wanted = [str(f) if f in own else f"rules/{f.name}" for f in files] if files else None
@@ -71,7 +71,7 @@ def fmt_command(
 ) -> None:
     """Put rule files in the one layout; comments are kept."""
     from compiler.rewrite.format import format_rules
-    from compiler.rewrite.library import read_rules
+    from compiler.rewrite.load import read_rules
 
     changed = []
     for path in files:

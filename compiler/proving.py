@@ -21,7 +21,7 @@ def library_of(rules: Sequence[Path] = ()) -> Library:
     import compiler.dialects.mil
     import compiler.dialects.onnx  # noqa: F401 (registers the operators that rules name)
     from compiler import meaning
-    from compiler.rewrite.library import load_library
+    from compiler.rewrite.load import load_library
 
     library = load_library(rules)
     meaning.install(library)

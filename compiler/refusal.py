@@ -22,7 +22,7 @@ from compiler.target import RELEASES, Target
 
 if TYPE_CHECKING:
     from compiler.rewrite import Library
-    from compiler.rewrite.library import Entry
+    from compiler.rewrite.stage import Entry
 
 _SHAPES = "what follows from shapes is computed if these are fixed (--shape)"
 _OTHERWISE = "a model without it, or a rule of your own in a file given with --rules"

@@ -10,4 +10,6 @@ from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.diagnostics import Diagnostic, RewriteError, RuleError
 from compiler.rewrite.driver import NO_TARGET, Report, RuleStats, rewrite
 from compiler.rewrite.functions import Decline
-from compiler.rewrite.library import Library, Stage, load_library, read_rules
+from compiler.rewrite.library import Library
+from compiler.rewrite.load import load_library, read_rules
+from compiler.rewrite.stage import Stage

@@ -14,7 +14,8 @@ from compiler.rewrite import syntax as s
 from compiler.rewrite.check import check
 from compiler.rewrite.diagnostics import Diagnostic, RuleError
 from compiler.rewrite.functions import CONSTANTS, DTYPE_CLASSES, FUNCTIONS
-from compiler.rewrite.library import LIBRARY, Library
+from compiler.rewrite.library import Library
+from compiler.rewrite.load import LIBRARY
 from compiler.rewrite.parse import parse
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*(?:@[0-9]+)?")

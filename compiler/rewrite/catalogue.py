@@ -10,7 +10,8 @@ from compiler.rewrite import syntax as s
 from compiler.rewrite.check_terms import terms
 from compiler.rewrite.drawing import drawing
 from compiler.rewrite.explain import known_rule
-from compiler.rewrite.library import LIBRARY, Library
+from compiler.rewrite.library import Library
+from compiler.rewrite.load import LIBRARY
 from compiler.rewrite.resolve import Resolver
 from compiler.rewrite.resolve_names import Variant
 

@@ -15,8 +15,9 @@ from compiler.rewrite.check_kinds import dead_names, ill_typed_expressions
 from compiler.rewrite.check_overlaps import overlapping, unreachable
 from compiler.rewrite.check_types import ill_typed
 from compiler.rewrite.diagnostics import Diagnostic
-from compiler.rewrite.library import Entry, Library, Stage
+from compiler.rewrite.library import Library
 from compiler.rewrite.resolve import Resolver
+from compiler.rewrite.stage import Entry, Stage
 
 
 def check(library: Library, files: Sequence[str] | None = None, overlaps: bool = False) -> list[Diagnostic]:

@@ -18,7 +18,7 @@ from compiler.rewrite.check_terms import Node, Terms, terms, unify_nodes
 from compiler.rewrite.diagnostics import Diagnostic, RewriteError
 from compiler.rewrite.driver import rewrite
 from compiler.rewrite.endless import Endless
-from compiler.rewrite.library import Entry, Stage
+from compiler.rewrite.stage import Entry, Stage
 
 
 class RuleGraph:

@@ -17,8 +17,8 @@ from compiler.rewrite.check_examples import example as make
 from compiler.rewrite.check_terms import Node, Substitution, Term, Terms, covers, resolve, terms, unify_nodes
 from compiler.rewrite.diagnostics import Diagnostic, RewriteError
 from compiler.rewrite.driver import apply_once, rewrite
-from compiler.rewrite.library import Entry, Stage
 from compiler.rewrite.resolve_names import Variant
+from compiler.rewrite.stage import Entry, Stage
 
 # ---- unreachable rules
 

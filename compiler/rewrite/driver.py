@@ -34,8 +34,8 @@ from compiler.rewrite.build import RuleBuilder
 from compiler.rewrite.diagnostics import RewriteError
 from compiler.rewrite.endless import MOST_WATCHED, WATCHED, Descent, endless, look
 from compiler.rewrite.functions import Decline
-from compiler.rewrite.library import Entry, Stage
 from compiler.rewrite.placement import place, reaches_users
+from compiler.rewrite.stage import Entry, Stage
 
 #: What rules see where no target is given.
 NO_TARGET = SimpleNamespace(unit=None, ios=None, precision=None, supports=lambda name: True)

@@ -12,7 +12,7 @@ import compiler.dialects.mil
 import compiler.dialects.onnx  # noqa: F401 (registers the operators that rules name)
 from compiler.rewrite.assist import Assistant
 from compiler.rewrite.diagnostics import Diagnostic
-from compiler.rewrite.library import load_library
+from compiler.rewrite.load import load_library
 
 _KINDS = {
     "operator": lsp.CompletionItemKind.Class,

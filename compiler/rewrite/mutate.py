@@ -16,9 +16,10 @@ from compiler.ir import UnknownOperatorError, lookup
 from compiler.rewrite import syntax as s
 from compiler.rewrite.check import at_load
 from compiler.rewrite.diagnostics import RuleError
-from compiler.rewrite.library import Entry, Library, Stage
+from compiler.rewrite.library import Library
 from compiler.rewrite.prove import Prover
 from compiler.rewrite.resolve import Resolver
+from compiler.rewrite.stage import Entry, Stage
 
 #: Operators that are easily mistaken for each other.
 _OTHER = {

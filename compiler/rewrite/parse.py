@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import io
 from dataclasses import replace
 from typing import Any, cast
 
+import lark
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedInput
 
 from compiler.rewrite import syntax as s
+from compiler.rewrite.cache import kept
 from compiler.rewrite.diagnostics import Diagnostic, RuleError
 from compiler.rewrite.parse_errors import syntax_error
 from compiler.rewrite.parse_terms import TermReader
@@ -25,9 +29,16 @@ _TOO_DEEP = f"this is nested more than {_MOST_NESTED} deep; name parts of it"
 
 @functools.cache
 def _parser() -> Lark:
-    return Lark(
-        s.GRAMMAR.read_text(encoding="utf-8"), parser="lalr", propagate_positions=True, maybe_placeholders=False
-    )
+    """The parser of the grammar. Its tables take a third of a second to make, and so are kept."""
+    grammar = s.GRAMMAR.read_text(encoding="utf-8")
+
+    def tables() -> bytes:
+        out = io.BytesIO()
+        Lark(grammar, parser="lalr", propagate_positions=True, maybe_placeholders=False).save(out)
+        return out.getvalue()
+
+    name = f"grammar-lark{lark.__version__}-{hashlib.sha256(grammar.encode()).hexdigest()[:24]}"
+    return Lark.load(io.BytesIO(kept(name, tables)))
 
 
 def parse(source: str, path: str = "<rules>") -> s.RuleFile:

@@ -27,10 +27,11 @@ from compiler.ir import (
 from compiler.rewrite import syntax as s
 from compiler.rewrite.diagnostics import RewriteError
 from compiler.rewrite.driver import rewrite
-from compiler.rewrite.library import Library, Stage
+from compiler.rewrite.library import Library
 from compiler.rewrite.prove_compare import difference
 from compiler.rewrite.prove_kernels import astray, inside, magnitude
 from compiler.rewrite.recipe import Realized, Recipe, realize
+from compiler.rewrite.stage import Stage
 from compiler.rewrite.syntax import Rule
 
 Array = np.ndarray[Any, Any]

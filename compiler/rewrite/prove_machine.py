@@ -15,10 +15,11 @@ import numpy as np
 from compiler.ir import Module, VerifyError, clone_module, verify
 from compiler.rewrite.diagnostics import RewriteError
 from compiler.rewrite.driver import rewrite
-from compiler.rewrite.library import Library, Stage
+from compiler.rewrite.library import Library
 from compiler.rewrite.prove_check import Checker, Verdict, is_foreign
 from compiler.rewrite.prove_compare import difference
 from compiler.rewrite.recipe import Leaf, Realized, Recipe, realize
+from compiler.rewrite.stage import Stage
 from compiler.rewrite.syntax import Rule
 
 Array = np.ndarray[Any, Any]

@@ -19,13 +19,14 @@ from compiler.rewrite import syntax as s
 from compiler.rewrite.driver import NO_TARGET
 from compiler.rewrite.functions import Decline
 from compiler.rewrite.instantiate import Misfit, Sampler
-from compiler.rewrite.library import Entry, Library
+from compiler.rewrite.library import Library
 from compiler.rewrite.prove_pools import pins_of, pools_of
 from compiler.rewrite.prove_replay import recipe_of
 from compiler.rewrite.prove_seeds import Seeds
 from compiler.rewrite.prove_solve import Solving
 from compiler.rewrite.recipe import Realized, Recipe, realize
 from compiler.rewrite.rule_tests import build_graph, outputs_of
+from compiler.rewrite.stage import Entry
 
 #: How often one graph is mended before another is drawn.
 _REPAIRS = 8

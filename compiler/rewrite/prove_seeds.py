@@ -9,16 +9,15 @@ in the user's cache by the version of onnx.
 from __future__ import annotations
 
 import functools
-import pickle
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from compiler.ir import Block, Function, Module, Op, OpDef, TensorType, clone_block, dialects, lookup
+from compiler.rewrite.cache import kept
 from compiler.rewrite.prove_flow import written
 
 if TYPE_CHECKING:
@@ -191,17 +190,8 @@ def _older(seed: Seed, defn: OpDef) -> Seed:
 def suite() -> dict[str, tuple[Seed, ...]]:
     """The suite's operators, each with its cases."""
     import onnx
-    import platformdirs
 
-    names = "-".join(sorted(dialects()))
-    cache = Path(platformdirs.user_cache_dir("planish")) / f"seeds-{onnx.__version__}-{names}-1.pickle"
-    try:
-        raw = pickle.loads(cache.read_bytes())
-    except Exception:  # a missing or damaged cache is no error: the suite is collected again
-        raw = _collect()
-        from compiler.rewrite.library import _store
-
-        _store(cache, pickle.dumps(raw))
+    raw = kept(f"seeds-{onnx.__version__}-{'-'.join(sorted(dialects()))}-1", _collect)
     out: dict[str, list[Seed]] = {}
     for model, inputs in raw:
         seed = _read(model, inputs)

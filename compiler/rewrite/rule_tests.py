@@ -30,9 +30,10 @@ from compiler.rewrite.diagnostics import Diagnostic, RewriteError, RuleError
 from compiler.rewrite.driver import NO_TARGET, rewrite
 from compiler.rewrite.expressions import ExpressionCompiler, local
 from compiler.rewrite.functions import Decline
-from compiler.rewrite.library import Library, Stage
+from compiler.rewrite.library import Library
 from compiler.rewrite.resolve import Resolver
 from compiler.rewrite.resolve_names import Binding
+from compiler.rewrite.stage import Stage
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ import pytest
 
 from compiler import evaluate, frontend
 from compiler.ir import verify
-from compiler.rewrite.library import Library, read_rules
+from compiler.rewrite.library import Library
+from compiler.rewrite.load import read_rules
 from passes import cse, dce, fold
 
 NAMES = """

@@ -10,7 +10,8 @@ import pytest
 from onnx import helper
 
 from compiler import evaluate, frontend
-from compiler.rewrite.library import Library, read_rules
+from compiler.rewrite.library import Library
+from compiler.rewrite.load import read_rules
 from tests.frontend.models import model, reference
 
 RULES = Path(__file__).parents[2] / "rules" / "upgrade.rules"

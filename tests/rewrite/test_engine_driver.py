@@ -41,10 +41,10 @@ class TestTermination:
     def test_what_does_not_end_is_stopped_and_named(self, rules: str, cycle: str) -> None:
         g = Graph(x="3xf32", z="3xf32")
         module = g.out(g("Relu", g("Add", g.x, g.z)))
-        started = time.perf_counter()
+        started = time.process_time()
         with pytest.raises(RewriteError, match=cycle):
             rewritten(rules, module)
-        assert time.perf_counter() - started < 1.0
+        assert time.process_time() - started < 1.0
 
     def test_a_swap_in_a_large_graph_is_found_soon(self) -> None:
         g = Graph(x="3xf32", z="3xf32")
@@ -52,10 +52,10 @@ class TestTermination:
         for _ in range(1000):
             v = g("Add", v, g.z)
         module = g.out(v)
-        started = time.perf_counter()
+        started = time.process_time()
         with pytest.raises(RewriteError, match="swap"):
             rewritten("rule swap { match { y = Add(a, b) } rewrite { y = Add(b, a) } }", module)
-        assert time.perf_counter() - started < 5.0
+        assert time.process_time() - started < 5.0
 
     def test_a_long_descent_is_no_cycle(self) -> None:
         g = Graph(x="2x3xf32")

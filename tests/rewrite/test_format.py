@@ -12,7 +12,7 @@ import pytest
 from compiler.rewrite import RuleError
 from compiler.rewrite import syntax as s
 from compiler.rewrite.format import format_rules
-from compiler.rewrite.library import LIBRARY
+from compiler.rewrite.load import LIBRARY
 from compiler.rewrite.parse import parse
 
 FILES = sorted(LIBRARY.glob("*.rules"))

@@ -11,7 +11,8 @@ import compiler.dialects.mil
 import compiler.dialects.onnx  # noqa: F401 (registers the operators that rules name)
 from compiler import meaning
 from compiler.ir import parse_module
-from compiler.rewrite.library import Library, load_library
+from compiler.rewrite.library import Library
+from compiler.rewrite.load import load_library
 from compiler.rewrite.parse import parse
 from compiler.rewrite.prove import Proof, Prover
 from compiler.rewrite.prove_compare import difference
