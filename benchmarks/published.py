@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 import architectures
@@ -18,13 +18,14 @@ from passes import place
 
 @dataclass(frozen=True)
 class Published:
-    """One measured latency in milliseconds: on which chip and unit, and who says so."""
+    """One measured latency in milliseconds: on which chip and unit, who says so, and why the estimate may be off."""
 
     model: str
     chip: str
     unit: str
     ms: float
     source: str
+    why: str = ""
 
 
 MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
@@ -66,6 +67,31 @@ COMPRESSED = {
     ("mobilevit_v2", "A17"): {"W8": 1.37},
 }
 
+FEWER_BYTES = (
+    "fewer bytes of weights made it faster, on this chip alone, than its products should allow: half precision ran at"
+    " 1.38 and 1.63 ms in two of the source's tables; two times of one network cannot tell a higher rate of products"
+    " from weights that bind"
+)
+SPARSE = (
+    "zeros are skipped (D, chapter 25), which is not counted: in full it would give 0.68 ms here, but 0.85 with 75 % of"
+    " zeros on the A16, where 1.28 was measured"
+)
+WHY = {"4 bits": FEWER_BYTES, "1 bit": FEWER_BYTES, "90 % sparse": SPARSE}
+EIGHT = (
+    "published 2.45 times as fast as in half precision: products in 8 bits are twice as fast by the stated rates, and"
+    " the start of a call, 0.11 ms here, does not shrink"
+)
+DECOMPOSED = (
+    "how its attention was written is not said; D, chapter 18, has fused attention 3.7 to 5.3 times as fast on a whole"
+    " vision transformer, which from 18.3 ms is 3.5 to 4.9"
+)
+EAGER = "PyTorch, which starts each operator from the host; the estimate is of one program"
+
+_M5 = hardware.chip("M5")
+#: The chip of source C: an M5 with twice the GPU cores (20) and memory bandwidth (307 GB/s; source N). Its Neural
+#: Engine is that of source D, by which the M5's figures are.
+M5_PRO = replace(_M5, name="M5 Pro", gpu_tflops=2 * _M5.gpu_tflops, memory_gb_s=307.0)
+
 PUBLISHED = [
     Published("mobilenet_v2", "A16", "ane", 0.48, "R"),
     Published("mobilenet_v2", "A17", "ane", 0.49, "R"),
@@ -75,24 +101,24 @@ PUBLISHED = [
     Published("mobilevit_v2", "A16", "ane", 1.38, "R"),
     Published("mobilevit_v2", "A17", "ane", 1.36, "R"),
     Published("mobilenet_v2, W8A8", "A16", "ane", 0.27, "R"),
-    Published("mobilenet_v2, W8A8", "A17", "ane", 0.20, "R"),
+    Published("mobilenet_v2, W8A8", "A17", "ane", 0.20, "R", EIGHT),
     Published("resnet50, W8A8", "A16", "ane", 0.94, "R"),
     Published("resnet50, W8A8", "A17", "ane", 0.77, "R"),
     Published("resnet50, W8A8", "A17", "ane", 1.07, "R: opt-resnet, iOS 18"),
     Published("mobilevit_v2, W8A8", "A16", "ane", 1.18, "R"),
     Published("mobilevit_v2, W8A8", "A17", "ane", 1.03, "R"),
     *[
-        Published(model, chip, "ane", ms, f"R: {how}")
+        Published(model, chip, "ane", ms, f"R: {how}", WHY.get(how, ""))
         for (model, chip), table in COMPRESSED.items()
         for how, ms in table.items()
     ],
     Published("distilbert, 128 tokens", "A15", "ane", 3.47, "B"),
-    Published("resnet18", "M5", "ane", 0.33, "C: M5 Pro, private route"),
-    Published("minilm_l6, 128 tokens", "M5", "ane", 0.53, "C: M5 Pro, private route, length not stated"),
-    Published("vit_b16", "M5", "ane", 18.3, "C: M5 Pro, private route"),
-    Published("resnet18", "M5", "gpu", 2.03, "C: M5 Pro, MPS"),
-    Published("minilm_l6, 128 tokens", "M5", "gpu", 1.92, "C: M5 Pro, MPS, length not stated"),
-    Published("vit_b16", "M5", "gpu", 15.9, "C: M5 Pro, MPS"),
+    Published("resnet18", "M5 Pro", "ane", 0.33, "C: private route"),
+    Published("minilm_l6, 128 tokens", "M5 Pro", "ane", 0.53, "C: private route, length not stated"),
+    Published("vit_b16", "M5 Pro", "ane", 18.3, "C: private route", DECOMPOSED),
+    Published("resnet18", "M5 Pro", "gpu", 2.03, "C: MPS", EAGER),
+    Published("minilm_l6, 128 tokens", "M5 Pro", "gpu", 1.92, "C: MPS, length not stated", EAGER),
+    Published("vit_b16", "M5 Pro", "gpu", 15.9, "C: MPS", EAGER),
 ]
 
 
@@ -112,21 +138,25 @@ def package(name: str, unit: str) -> Module:
 
 def estimate(row: Published) -> float:
     """The estimated latency of a published measurement in milliseconds."""
-    chip = hardware.chip(row.chip)
+    chip = M5_PRO if row.chip == M5_PRO.name else hardware.chip(row.chip)
     return place.run(package(row.model, row.unit), row.unit, chip, 17).total_ms
 
 
 def compare() -> list[dict[str, object]]:
-    """Prints and gives each published latency beside its estimate."""
-    print(f"{'model':<24} {'chip':<4} {'unit':<4} {'published':>9} {'estimated':>9}  {'off':>6}  source")
+    """Prints and gives each published latency beside its estimate, then each that is off by more than 30 % with why."""
+    print(f"{'model':<24} {'chip':<6} {'unit':<4} {'published':>9} {'estimated':>9}  {'off':>6}  source")
     rows: list[dict[str, object]] = []
+    misses: list[str] = []
     for row in PUBLISHED:
         ms = estimate(row)
         off = ms / row.ms - 1
-        miss = "" if abs(off) <= 0.3 else "  MISS"
-        print(
-            f"{row.model:<24} {row.chip:<4} {row.unit:<4} {row.ms:>9.2f} {ms:>9.2f}  {off:>+6.0%}  {row.source}{miss}"
-        )
-        rows.append({"model": row.model, "chip": row.chip, "unit": row.unit, "ms": row.ms, "estimated": ms})
-    print(f"within 30 %: {sum(abs(r['estimated'] / r['ms'] - 1) <= 0.3 for r in rows)} of {len(rows)}")  # type: ignore[operator]
+        line = f"{row.model:<24} {row.chip:<6} {row.unit:<4} {row.ms:>9.2f} {ms:>9.2f}  {off:>+6.1%}  {row.source}"
+        missed = abs(off) > 0.3
+        if missed:
+            misses.append(f"  {line}\n      {row.why or 'no reason is known'}")
+        print(f"{line}{'  MISS' if missed else ''}")
+        facts = {"model": row.model, "chip": row.chip, "unit": row.unit, "ms": row.ms, "estimated": ms}
+        rows.append({**facts, "source": row.source, **({"why": row.why} if missed else {})})
+    print(f"within 30 %: {len(rows) - len(misses)} of {len(rows)}; the others:")
+    print("\n".join(misses))
     return rows

@@ -89,7 +89,7 @@ def run(module: Module, wanted: str, chip: Chip, ios: int, units: Sequence[str] 
     placed.work = problem.work
     for op, unit in placed.unit.items():
         source = op.operands[0].op if op.operands and op.operands[0] is not None else None
-        free = source is not None and placed.unit.get(source) == unit and is_free_after(op)
+        free = source is not None and placed.unit.get(source) == unit and is_free_after(op, unit)
         placed.ms[op] = 0.0 if free else problem.ms[unit][op]
     placed.segments = list(segments(placed.unit))
     placed.moved_ms = sum(transfer_ms(_bytes(v), chip) for v in problem.crossing(placed.unit))
@@ -150,7 +150,7 @@ class _Problem:
         self.work = {op: work(op) for op in self.ops}
         every = dict.fromkeys((*self.units, HOST))
         self.ms = {u: {op: operator_ms(op, done, u, chip) for op, done in self.work.items()} for u in every}
-        self.free = {op for op in self.ops if is_free_after(op)}
+        self.free = {u: {op for op in self.ops if is_free_after(op, u)} for u in every}
 
     def takes(self, unit: str, op: Op) -> bool:
         return unit != "ane" or op not in self.refused
@@ -206,7 +206,7 @@ class _Problem:
                 yield value
 
     def _ms(self, unit: str, op: Op) -> float:
-        return 0.0 if op in self.free else self.ms[unit][op]
+        return 0.0 if op in self.free[unit] else self.ms[unit][op]
 
     def _transfer(self, value: Value) -> float:
         """Handing a value over: a copy, and half of a call, of which each stay on a unit has two ends."""

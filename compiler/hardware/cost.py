@@ -127,18 +127,37 @@ def footprint(value: Value, unit: str) -> int:
     return plain // width * (-(-width // 64) * 64)
 
 
-def is_free_after(op: Op) -> bool:
+def is_free_after(op: Op, unit: str) -> bool:
     """Whether a unit does an operator while it writes what comes before it, or reads for what comes behind.
 
     That is so for an activation function behind a convolution, matrix product or norm whose result nothing else needs;
-    and for the steps to 8 bits and back.
+    and for the steps to 8 bits and back. A layer of the Neural Engine, be it a product, a pool or arithmetic on two
+    tensors, ends in an activation; a product before that in a scale and an offset for each channel (source D, chapter
+    22).
     """
-    kind, source = (
-        kinds().get(short_name(op)),
-        op.operands[0].op if op.operands and op.operands[0] is not None else None,
-    )
+    name = short_name(op)
+    kind, source = kinds().get(name), op.operands[0].op if op.operands and op.operands[0] is not None else None
     if kind == "dequantize":
         return True
     if source is None or source.results[0].use_count != 1:
         return False
-    return kind == "quantize" or (kind == "unary" and bool(work(source).flops))
+    if kind == "quantize":
+        return True
+    product = bool(work(source).flops)
+    if unit == "ane" and name in _AFFINE:
+        return product and _channelwise(op)
+    ends = unit == "ane" and (kinds().get(short_name(source)) == "binary" or short_name(source) in _POOLS)
+    return kind == "unary" and (product or ends)
+
+
+_AFFINE = frozenset({"add", "sub", "mul", "real_div", "batch_norm"})
+_POOLS = frozenset({"avg_pool", "max_pool", "l2_pool"})
+
+
+def _channelwise(op: Op) -> bool:
+    """Whether one tensor flows into an operator, and its constants have one element, or one for each channel."""
+    shape = op.results[0].shape or ()
+    allowed = {1, shape[-3] if len(shape) == 4 else 1}
+    given = [v for v in op.operands if v is not None and is_parameter(v)]
+    sizes = {v.type.size for v in given if isinstance(v.type, TensorType)}
+    return len(op.operands) - len(given) - op.operands.count(None) == 1 and sizes <= allowed

@@ -149,5 +149,24 @@ def test_eight_bit_products_take_half_the_time_and_steps_to_eight_bits_none() ->
     plain = hardware.work(op(inputs + '%r = mil.conv(%x, %w) {pad_type = "same"} : tensor<1x64x56x56xf16>'))
     chip = hardware.chip("A17")
     assert hardware.milliseconds(conv, "ane", chip) == pytest.approx(hardware.milliseconds(plain, "ane", chip) / 2)
-    assert is_free_after(ops["mil.quantize"])
-    assert is_free_after(ops["mil.dequantize"])
+    assert is_free_after(ops["mil.quantize"], "cpu")
+    assert is_free_after(ops["mil.dequantize"], "cpu")
+
+
+FREE = [
+    ("%y = mil.conv(%x, %w) : T\n%r = mil.relu(%y) : T", {"ane", "cpu"}),
+    ("%y = mil.add(%x, %x) : T\n%r = mil.relu(%y) : T", {"ane"}),
+    ("%y = mil.conv(%x, %w) : T\n%r = mil.mul(%y, %c) : T", {"ane"}),
+    ("%y = mil.conv(%x, %w) : T\n%r = mil.mul(%y, %y) : T", set()),
+    ("%y = mil.softmax(%x) : T\n%r = mil.relu(%y) : T", set()),
+    ("%y = mil.add(%x, %x) : T\n%r = mil.mul(%y, %c) : T", set()),
+]
+
+
+@pytest.mark.parametrize(("body", "units"), FREE)
+def test_what_a_layer_of_the_neural_engine_ends_in_is_free(body: str, units: set[str]) -> None:
+    """An activation behind a product or behind arithmetic on two tensors; a scale for each channel behind a product."""
+    weight = "%w = mil.const() {val = dense<0.5>} : tensor<8x8x1x1xf16>\n"
+    scale = "%c = mil.const() {val = dense<0.5>} : tensor<1x8x1x1xf16>\n"
+    last = op(f"%x: tensor<1x8x10x10xf16>|{weight}{scale}{body}".replace(": T", ": tensor<1x8x10x10xf16>"))
+    assert {unit for unit in ("ane", "cpu") if is_free_after(last, unit)} == units
