@@ -20,9 +20,10 @@ import onnx
 
 from benchmarks import compression_tasks as tasks
 from compiler import compile as compile_model
-from compiler import distil, runnable
+from compiler import distil
 from compiler.distil.train import Schedule
 from compiler.driver import Options, load_library
+from compiler.execution import runnable
 
 Array = np.ndarray[Any, Any]
 

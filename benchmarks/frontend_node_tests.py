@@ -22,8 +22,9 @@ import onnx
 import onnx.version_converter
 import onnxruntime as ort
 
-from compiler import evaluate, frontend
+from compiler import frontend
 from compiler.errors import PlanishError
+from compiler.execution import evaluate
 
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
 

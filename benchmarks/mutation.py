@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.mutation_equivalence import judged
-from compiler.proving import library_of, prover_of
+from compiler.proving.library import library_of, prover_of
 from compiler.rewrite.mutate import Mutant, caught, sample
 
 

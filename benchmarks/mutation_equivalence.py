@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-from compiler.evaluate_apart import run
+from compiler.execution.apart import run
 from compiler.ir import Module, clone_module, print_module
 from compiler.rewrite import syntax as s
 from compiler.rewrite.diagnostics import RuleError

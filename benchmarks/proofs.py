@@ -11,7 +11,7 @@ import argparse
 import sys
 from collections import Counter
 
-from compiler.proving import library_of, prover_of
+from compiler.proving.library import library_of, prover_of
 
 
 def main() -> int:

@@ -125,7 +125,7 @@ PUBLISHED = [
 @cache
 def package(name: str, unit: str) -> Module:
     """The half-precision module that is compiled of a network for a unit."""
-    from compiler.precision import halved
+    from compiler.proof.precision import halved
 
     options = driver.Options(Target.of(unit))
     library = driver.load_library(options)

@@ -29,7 +29,7 @@ from benchmarks.random_models import Drawn, draw, run
 from benchmarks.random_noise import disturbed
 from compiler.driver import Options, compile_model, load_library
 from compiler.errors import PlanishError, UnsupportedError, UserError, VerificationError
-from compiler.evaluate import EvaluationError
+from compiler.execution.evaluate import EvaluationError
 from compiler.proof import compare
 from compiler.report import Report
 from compiler.rewrite.prove_seeds import Seed, as_module

@@ -26,7 +26,7 @@ import numpy as np
 import compiler
 from codegen.swift import package
 from compiler.driver import Options, load_library
-from compiler.running import MilSession, read_package
+from compiler.execution.running import MilSession, read_package
 
 HERE = Path(__file__).parent
 #: Model, Swift type, shapes, rows of a call, rows that the batcher collects.

@@ -144,7 +144,7 @@ def _drawing(module: Module, options: Options) -> Drawing | None:
 
 def at_stage(model: str | Path, stage: str, options: Options) -> Module:
     """The module as it is after ``import``, ``fuse``, ``lower``, ``half``, in the ``package``, or given ``meaning``."""
-    from compiler.precision import halved
+    from compiler.proof.precision import halved
 
     library = load_library(options)
     report = Report(str(model), options.target)

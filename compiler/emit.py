@@ -40,8 +40,8 @@ def emit_and_prove(job: Job) -> Module:
     Where half precision is to blame for a failed proof, the operators that lose too much move to f32 and the package is
     written anew. A package that is to be compressed is proven before that and after.
     """
-    from compiler.blame import failure
-    from compiler.precision import Trial, culprits, halved
+    from compiler.proof.blame import failure
+    from compiler.proof.precision import Trial, culprits, halved
 
     reference, lowered, tries = job.reference, job.lowered, job.tries
     library, options, report = job.library, job.options, job.report
@@ -109,7 +109,7 @@ def _quiet_norms(
     report: Report,
 ) -> dict[Op, str]:
     """The norms that stay in f32 for their epsilon's sake; notes what becomes of the others'."""
-    from compiler.precision import Trial, least_variance, quiet, with_tiny_epsilon
+    from compiler.proof.precision import Trial, least_variance, quiet, with_tiny_epsilon
 
     norms = with_tiny_epsilon(lowered)
     if not norms:
@@ -126,8 +126,8 @@ def _quiet_norms(
 
 
 def know_the_model(module: Module, report: Report) -> None:
-    """Notes what the model's own arithmetic means for the proof; see :mod:`compiler.noise`."""
-    from compiler import noise
+    """Notes what the model's own arithmetic means for the proof; see :mod:`compiler.proof.noise`."""
+    from compiler.proof import noise
 
     if report.target.precision == "fp32" and noise.computes_in_half(module):
         report.limit = noise.HIGHEST
@@ -141,7 +141,7 @@ def to_prove(
 
     Nothing where nothing is to be proven.
     """
-    from compiler import samples
+    from compiler.execution import samples
 
     if options.verify == "off":
         return None, []
@@ -187,7 +187,7 @@ def _measure_own_noise(
     report: Report,
 ) -> float:
     """Sets the limit of a proof at fp32 to twice what the model moves by itself, within bounds; how far that is."""
-    from compiler import noise
+    from compiler.proof import noise
 
     with report.stage("reference") as stage:
         stage.quiet = True
@@ -204,7 +204,8 @@ def _holds_between_roundings(job: Job, reference: Reference, moved: float) -> bo
 
     If so, twice what the model moves by itself is the limit, as high as that may be.
     """
-    from compiler import noise, roundings
+    from compiler import roundings
+    from compiler.proof import noise
 
     report = job.report
     if 2 * moved <= noise.HIGHEST or job.options.interface.features:
@@ -223,7 +224,7 @@ def origin(module: Module, library: Library, report: Report) -> dict[str, str]:
     """Where a package comes from, as it says itself: compiler, model, rules."""
     from importlib.metadata import version
 
-    from compiler import description
+    from compiler.execution import description
     from compiler.features.batch import ROWS_APART
 
     rows = {description.ROWS: description.APART} if module.attributes.get(ROWS_APART) else {}

@@ -37,8 +37,8 @@ def package_to_onnx(
         UserError: a shape does not fit the input that it names.
         UnsupportedError: an operator has no meaning in ONNX, or none while sizes are open.
     """
+    from compiler.execution.running import give_meaning
     from compiler.export import to_onnx
-    from compiler.running import give_meaning
     from passes import cse, dce, emulate, fold, unclassify, unstate, widen
 
     function = module.main

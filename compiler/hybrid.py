@@ -245,7 +245,7 @@ class Session:
         """
         from codegen.metal import executor
         from codegen.metal import package as kernels
-        from compiler import calls
+        from compiler.execution import calls
         from compiler.proof import read_package
 
         folder = Path(folder)

@@ -33,7 +33,7 @@ ORDERS = {"full": (0, 1), "fast": (0,)}
 #: A value departs when its relative L2 error exceeds this.
 _DEPARTS = {"fp32": 1e-3, "fp16": 5e-2}
 
-#: A tensor goes into a half buffer if its relative L2 error stays below this; see :mod:`compiler.precision`.
+#: A tensor goes into a half buffer if its relative L2 error stays below this; see :mod:`compiler.proof.precision`.
 _VALUE_LOSS = 5e-3
 
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compiler.execution.running import give_meaning, read_package
 from compiler.ir import BlockArgument, Module, TensorType, Value
 from compiler.proof import AGREEMENT, LIMITS, Reference, compare
-from compiler.running import give_meaning, read_package
 
 if TYPE_CHECKING:
     from compiler.rewrite import Library
@@ -114,7 +114,7 @@ def _run(
     module: Module, library: Library, inputs: Mapping[str, Array], cut: Mapping[str, tuple[Value, Array]]
 ) -> list[Array]:
     """The outputs, then what is made of each value of ``cut``, for whose users the array beside it stands."""
-    from compiler import evaluate
+    from compiler.execution import evaluate
 
     main = module.main
     given: dict[str, Array] = {}

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from compiler import evaluate, ir
+from compiler import ir
 from compiler.dialects import onnx_infer
 from compiler.dialects.onnx_contents import Memo, as_array, computes_shapes, contents, is_known
 from compiler.dialects.onnx_schema import DOMAINS
+from compiler.execution import evaluate
 from passes.dce import is_pure
 
 Array = np.ndarray[Any, Any]

@@ -22,7 +22,7 @@ CONSTANT_LOSS = 2e-3
 
 #: The epsilon of these guards a variance that they compute of their own input. Where it would vanish it becomes the
 #: smallest half, as coremltools has it (add_fp16_cast). That decides where a variance is of that size; whether one is,
-#: is looked at on the proof's inputs (compiler/precision.py).
+#: is looked at on the proof's inputs (compiler/proof/precision.py).
 NORMS = frozenset({"mil.layer_norm", "mil.instance_norm"})
 SMALLEST = float(np.finfo(np.float16).smallest_subnormal)
 

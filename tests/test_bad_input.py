@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from tests.test_cli import EXAMPLE, assert_refused, conv_net, save
+from tests.cli.test_cli import EXAMPLE, assert_refused, conv_net, save
 
 COMMAND = [sys.executable, "-m", "compiler.cli"]
 

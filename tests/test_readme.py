@@ -8,7 +8,7 @@ from pathlib import Path
 from onnx import TensorProto, helper
 
 import compiler
-from compiler.proving import library_of, prover_of
+from compiler.proving.library import library_of, prover_of
 
 ROOT = Path(__file__).parents[1]
 RULE = ROOT / "examples" / "abs_of_max.rules"

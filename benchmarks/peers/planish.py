@@ -10,8 +10,8 @@ from typing import Any
 import onnx
 
 from benchmarks.peers import protocol
-from compiler import evaluate
 from compiler.errors import PlanishError, UserError
+from compiler.execution import evaluate
 from compiler.onnx_backend import PackageRep, PlanishBackend
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codegen.swift.names import comment, literal, member_names, raw_block, type_name
-from compiler.description import Description, Feature
 from compiler.errors import UnsupportedError, UserError
+from compiler.execution.description import Description, Feature
 
 #: Element types and their names in Swift.
 SCALARS = {

@@ -12,8 +12,8 @@ from typing import Any
 
 from codegen.swift.model import Part, SwiftModel, join, swift_model, unique_type
 from codegen.swift.names import comment, literal, type_name
-from compiler.description import Description
 from compiler.errors import UserError
+from compiler.execution.description import Description
 from compiler.output import Output
 
 #: What tells a package of ours from a folder of the user's, among :data:`compiler.output._MARKS`.
@@ -75,8 +75,8 @@ def describe(package: Path) -> dict[str, Description]:
         UserError, UnsupportedError: it is none, or is broken.
     """
     from codegen.metal import package as kernels
-    from compiler import calls, description
-    from compiler.running import read_package
+    from compiler.execution import calls, description
+    from compiler.execution.running import read_package
 
     if kernels.is_package(package):
         return {"main": description.of_program(kernels.read(package))}
@@ -138,7 +138,7 @@ def _fill(draft: Path, library: str, models: Sequence[SwiftModel]) -> None:
     runtime = resources.files("codegen.swift") / "runtime" / "Sources" / "PlanishRuntime"
     with resources.as_file(runtime) as folder:
         shutil.copytree(folder, draft / "Sources" / "PlanishRuntime")
-    from compiler.description import content_hash
+    from compiler.execution.description import content_hash
 
     mark = {
         "planish": said["version"],

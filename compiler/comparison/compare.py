@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compiler import placement, runnable
+from compiler import placement
 from compiler.comparison import metrics as metrics_
 from compiler.comparison.statistics import paired
 from compiler.errors import UserError
+from compiler.execution import runnable
+from compiler.execution.runnable import Runnable
 from compiler.ir import clone_module
 from compiler.report import count_ops, size_on_disk
-from compiler.runnable import Runnable
 from compiler.target import Target
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from compiler.compression.road import Road
 from compiler.compression.settings import Settings
 from compiler.errors import VerificationError
 from compiler.ir import Module, Op, clone_module
-from compiler.precision import Trial, culprits
 from compiler.proof import LIMITS, Verdict, judge, read_package, run_mil
+from compiler.proof.precision import Trial, culprits
 from compiler.report import error_text, number
 from passes.compress import Record
 from passes.compress.activations import Range

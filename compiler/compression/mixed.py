@@ -49,7 +49,7 @@ class Sensitivity:
     """How the outputs of a mil module that computes in f32 depend on its weights."""
 
     def __init__(self, lowered: Module, data: Sequence[Inputs], library: Library) -> None:
-        from compiler import evaluate
+        from compiler.execution import evaluate
 
         module = clone_module(lowered)
         main = module.main

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compiler import evaluate
 from compiler.compression import calibration
 from compiler.errors import UnsupportedError, UserError, VerificationError
+from compiler.execution import evaluate
 from compiler.ir import Module, Value, clone_module
 from compiler.options import Options
 from compiler.proof import Reference, Verdict, judge

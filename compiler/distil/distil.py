@@ -90,11 +90,11 @@ def distil(task: Task, tell: Callable[[int, float, float], None] = lambda step, 
         import optax  # noqa: F401 (said here, where the remedy is known)
     except ImportError:
         raise UserError("distilling needs JAX and Optax", "pip install 'planish[distill]'") from None
-    from compiler import evaluate
     from compiler.distil import losses
     from compiler.distil.data import divided, samples
     from compiler.distil.differentiable import Differentiable, Quantizer
     from compiler.distil.train import train
+    from compiler.execution import evaluate
     from compiler.proof import Reference
     from passes.prune.run import macs, parameters
 

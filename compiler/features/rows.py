@@ -39,7 +39,7 @@ def check(module: Module, inputs: set[str], symbol: str) -> dict[str, int | None
         UnsupportedError: a row's values depend on the other rows, or an operator does not take several; names the first
             operator where that shows.
     """
-    from compiler import samples
+    from compiler.execution import samples
     from compiler.shapes import sizes_to_try
 
     main = module.main
@@ -99,7 +99,7 @@ def is_shape(op: Op) -> bool:
 
 
 def _run(module: Module, sets: Sequence[dict[str, Array]], values: Sequence[Value]) -> list[list[Array]]:
-    from compiler import evaluate
+    from compiler.execution import evaluate
 
     try:
         session = evaluate.Session(module, values)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compiler import runnable
 from compiler.comparison import metrics, paired
 from compiler.errors import PlanishError, UserError
+from compiler.execution import runnable
 from compiler.ladder import steps as steps_
 from compiler.ladder.steps import Step
 from compiler.ladder.trials import Journal, Measured, Trial, front

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
-from compiler.evaluate_apart import limit_memory
+from compiler.execution.apart import limit_memory
 from compiler.rewrite.syntax import Rule
 
 if TYPE_CHECKING:

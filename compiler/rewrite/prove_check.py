@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from compiler.errors import PlanishError
-from compiler.evaluate_apart import CrashError, run
+from compiler.execution.apart import CrashError, run
 from compiler.ir import (
     Function,
     InferenceError,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from compiler.errors import PlanishError
-from compiler.evaluate_apart import CrashError, run
+from compiler.execution.apart import CrashError, run
 from compiler.ir import InferenceError, Op, clone_module
 from compiler.rewrite.diagnostics import RewriteError
 from compiler.rewrite.driver import rewrite

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from compiler import description, samples
-from compiler.description import Description, Feature
 from compiler.errors import UserError
+from compiler.execution import description, samples
+from compiler.execution.description import Description, Feature
+from compiler.execution.running import MilSession
 from compiler.ir import Function, dtype, suggest
-from compiler.running import MilSession
 
 Array = np.ndarray[Any, Any]
 
@@ -46,9 +46,9 @@ class Loaded:
             self._metal = executor.Session(program)
             self._mil: MilSession | None = None
         else:
-            from compiler import calls
             from compiler.driver import Options, load_library
-            from compiler.running import read_package
+            from compiler.execution import calls
+            from compiler.execution.running import read_package
 
             module = calls.select(read_package(package), function, package)
             self.description = description.of_module(module)

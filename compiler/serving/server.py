@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from compiler.errors import PlanishError, UserError
-from compiler.evaluate import EvaluationError
+from compiler.execution.evaluate import EvaluationError
 from compiler.serving import frames
 from compiler.serving.frames import EndOfStreamError, FrameError
 from compiler.serving.loaded import Loaded

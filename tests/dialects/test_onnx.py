@@ -202,7 +202,7 @@ OPERATORS = ["Add", "Sub", "Mul", "Div", "Mod", "Min", "Max", "Less", "GreaterOr
 @pytest.mark.parametrize("op", OPERATORS)
 @pytest.mark.parametrize("dtype", [np.int64, np.int32, np.float32])
 def test_arithmetic_is_onnxruntimes(op, dtype):
-    from compiler import evaluate
+    from compiler.execution import evaluate
 
     if op == "Mod" and dtype is np.float32:
         return
@@ -218,7 +218,7 @@ def test_arithmetic_is_onnxruntimes(op, dtype):
 @pytest.mark.parametrize("to", ["i32", "i64", "u8", "f16", "f32", "bool"])
 @pytest.mark.parametrize("values", [np.array([1.9, -1.9, 0.0, 250.5], np.float32), np.array([0, 300, 7, 2**40])])
 def test_casts_are_onnxruntimes(to, values):
-    from compiler import evaluate
+    from compiler.execution import evaluate
 
     if to == "u8" and values.dtype == np.float32:
         values = np.abs(values)  # negative floats to unsigned integers are not defined

@@ -11,10 +11,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from compiler import evaluate, frontend
+from compiler import frontend
 from compiler.distil.differentiable import Differentiable, Quantizer
 from compiler.driver import Options, at_stage
 from compiler.errors import UnsupportedError
+from compiler.execution import evaluate
 from compiler.ir import Module
 
 RNG = np.random.default_rng(0)

@@ -13,9 +13,9 @@ import compiler
 from compiler import Wishes
 from compiler.errors import UnsupportedError, UserError
 from compiler.proof import Reference, compare
+from tests.cli.test_cli import Run
 from tests.features.apple import feature, spec_of
 from tests.features.test_dynamic_shapes import run
-from tests.test_cli import Run
 from tests.test_driver import F, model_of
 
 RNG = np.random.default_rng(0)

@@ -15,8 +15,8 @@ from compiler.errors import UserError
 from compiler.export_package import package_to_onnx
 from compiler.proof import compare, read_package
 from compiler.shapes import Span
+from tests.cli.test_cli import Run
 from tests.features.test_dynamic_shapes import pooled
-from tests.test_cli import Run
 
 
 def run(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:

@@ -14,9 +14,9 @@ from compiler import Wishes
 from compiler.errors import UserError
 from compiler.features.image import parse
 from compiler.proof import Reference, compare
+from tests.cli.test_cli import Run
 from tests.features.apple import feature, spec_of
 from tests.features.test_dynamic_shapes import run
-from tests.test_cli import Run
 from tests.test_driver import F, model_of
 
 

@@ -12,14 +12,14 @@ from onnx import helper
 
 import compiler
 from compiler import Wishes
-from compiler.calls import run_calls
 from compiler.driver import Options, load_library
 from compiler.errors import UserError
+from compiler.execution.calls import run_calls
 from compiler.export_package import package_to_onnx
 from compiler.features.labels import Labels
 from compiler.proof import compare, read_package
+from tests.cli.test_cli import Run
 from tests.features.apple import feature, spec_of
-from tests.test_cli import Run
 from tests.test_driver import F, model_of
 
 NAMES = ["tench", "goldfish, a fish", "größer", "hammerhead"]

@@ -14,9 +14,9 @@ from compiler.errors import UserError
 from compiler.multifunction import parse_part
 from compiler.proof import Reference, compare
 from compiler.shapes import Span
+from tests.cli.test_cli import Run
 from tests.features.apple import spec_of
 from tests.features.test_image import conv
-from tests.test_cli import Run
 from tests.test_driver import linear
 
 

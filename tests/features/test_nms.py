@@ -11,9 +11,9 @@ from onnx import helper
 
 import compiler
 from compiler import Wishes
-from compiler.calls import run_calls
 from compiler.driver import Options, load_library
 from compiler.errors import UserError
+from compiler.execution.calls import run_calls
 from compiler.features.nms import parse
 from compiler.features.nms_program import Part
 from compiler.proof import read_package

@@ -11,12 +11,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 import compiler
 from compiler import Wishes
-from compiler.calls import run_calls
 from compiler.driver import Options, load_library
 from compiler.errors import UserError
+from compiler.execution.calls import run_calls
 from compiler.proof import Reference, compare, read_package
+from tests.cli.test_cli import Run
 from tests.features.apple import feature, spec_of
-from tests.test_cli import Run
 
 F = TensorProto.FLOAT
 HEADS, LENGTH, DEPTH = 2, 6, 4

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from compiler import evaluate, frontend
+from compiler import frontend
+from compiler.execution import evaluate
 from tests.frontend.models import model, reference
 
 RNG = np.random.default_rng(3)

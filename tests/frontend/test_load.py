@@ -10,8 +10,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from compiler import evaluate, frontend, ir, shapes
+from compiler import frontend, ir, shapes
 from compiler.errors import UserError
+from compiler.execution import evaluate
 from compiler.ir import print_module
 from tests.frontend.models import model, reference
 

@@ -8,7 +8,8 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from compiler import evaluate, frontend
+from compiler import frontend
+from compiler.execution import evaluate
 from compiler.ir import verify
 from compiler.rewrite.library import Library
 from compiler.rewrite.load import read_rules

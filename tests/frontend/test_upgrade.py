@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from compiler import evaluate, frontend
+from compiler import frontend
+from compiler.execution import evaluate
 from compiler.rewrite.library import Library
 from compiler.rewrite.load import read_rules
 from tests.frontend.models import model, reference

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from onnx import ValueInfoProto, helper
 
-from compiler import evaluate, frontend, ir
+from compiler import frontend, ir
+from compiler.execution import evaluate
 from passes import fold
 from tests.frontend.models import model, reference
 

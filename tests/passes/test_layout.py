@@ -11,8 +11,9 @@ import pytest
 from compiler import driver, ir
 from compiler.ir import clone_module
 from compiler.proof import run_mil
-from passes import cse, layout, layout_cut
-from passes.layout_axes import Factor, moves, order, shape_of
+from passes import cse, layout
+from passes.layout import cut
+from passes.layout.axes import Factor, moves, order, shape_of
 
 LIBRARY = driver.load_library(driver.Options())
 
@@ -86,7 +87,7 @@ def test_a_permutation_is_one_step_and_a_head_split_is_two():
 def test_the_cut_is_the_best_of_all_choices(seed):
     rng = random.Random(seed)
     n = rng.randint(2, 7)
-    terms = layout_cut.Terms()
+    terms = cut.Terms()
     pairs = []
     alone = [(rng.randint(0, 9), rng.randint(0, 9)) for _ in range(n)]
     for i, (keep, take) in enumerate(alone):
@@ -103,7 +104,7 @@ def test_the_cut_is_the_best_of_all_choices(seed):
         )
 
     kept, taken = ((Factor(2),),), ((Factor(3),),)
-    found = layout_cut.expand([kept] * n, dict.fromkeys(range(n), taken), terms)
+    found = cut.expand([kept] * n, dict.fromkeys(range(n), taken), terms)
     best = min(energy(c) for c in itertools.product((0, 1), repeat=n))
     assert energy([int(a is taken) for a in found]) == best
 

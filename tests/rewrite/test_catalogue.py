@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 
 import compiler.dialects.mil
 import compiler.dialects.onnx  # noqa: F401 (registers the operators that rules name)
-from compiler import evaluate, frontend
-from compiler.cli_rules import app
+from compiler import frontend
+from compiler.cli.rules import app
 from compiler.errors import UserError
+from compiler.execution import evaluate
 from compiler.rewrite import load_library
 from compiler.rewrite.catalogue import html, markdown
 from compiler.rewrite.draft import draft

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import compiler.dialects.mil
 import compiler.dialects.onnx  # noqa: F401 (registers the operators that rules name)
-from compiler.cli_rules import app
+from compiler.cli.rules import app
 from compiler.rewrite import Library, RuleError, load_library
 from compiler.rewrite.check import check
 from compiler.rewrite.check_overlaps import overlapping

@@ -9,7 +9,7 @@ import functools
 
 import pytest
 
-from compiler.proving import library_of, prover_of
+from compiler.proving.library import library_of, prover_of
 from compiler.rewrite.prove import Prover
 
 #: Instances of each rule.

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from compiler.ir import parse_module
-from compiler.metal_proof import KernelMachine
-from compiler.proving import library_of, prover_of
+from compiler.proving.kernels import KernelMachine
+from compiler.proving.library import library_of, prover_of
 from compiler.rewrite.library import Library
 from compiler.rewrite.parse import parse
 from compiler.rewrite.prove import Proof, Prover

@@ -18,8 +18,9 @@ import numpy as np
 
 import compiler.dialects.mil
 import compiler.dialects.onnx  # noqa: F401  (registers the dialect)
-from compiler import evaluate, ir, meaning, target
+from compiler import ir, meaning, target
 from compiler.dialects.mil import legal
+from compiler.execution import evaluate
 from compiler.ir import Builder, Function, Module, TensorType, from_numpy, print_module
 from compiler.ir.clone import clone_module
 from compiler.rewrite import Library, load_library

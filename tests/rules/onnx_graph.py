@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 import compiler.dialects.onnx  # noqa: F401  (registers the dialects)
-from compiler import evaluate, ir
+from compiler import ir
+from compiler.execution import evaluate
 from compiler.rewrite import Library, RuleBuilder, load_library
 from passes import dce
 

@@ -13,7 +13,8 @@ import onnx
 import onnxruntime
 import pytest
 
-from compiler import evaluate, frontend, ir
+from compiler import frontend, ir
+from compiler.execution import evaluate
 from passes import cse, dce, fold
 from tests.conftest import ROOT
 from tests.rules.onnx_graph import library, operators

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from compiler import evaluate
+from compiler.execution import evaluate
 from compiler.target import Target
 from tests.rules.harness import C, build, check, library, rand
 

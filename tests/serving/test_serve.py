@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from compiler import calls
 from compiler.driver import Options, load_library
+from compiler.execution import calls
 from compiler.proof import read_package
 from tests.serving.client import COMMAND, Client
 

@@ -12,9 +12,9 @@ from codegen.swift import package
 from codegen.swift.model import join, swift_model
 from codegen.swift.names import literal, member_names, raw_block, type_name
 from compiler.cli import compile_app, planish_app
-from compiler.cli_console import run
-from compiler.description import Description, Feature, content_hash
+from compiler.cli.console import run
 from compiler.errors import UnsupportedError, UserError
+from compiler.execution.description import Description, Feature, content_hash
 from tests.serving.conftest import dense
 
 
@@ -75,7 +75,7 @@ def test_a_package_has_what_an_app_needs(classifier: Path, tmp_path: Path) -> No
 
 
 def test_compile_writes_one_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from tests.test_cli import save
+    from tests.cli.test_cli import save
 
     model = save(dense(1), tmp_path / "net.onnx")
     out = tmp_path / "net.mlpackage"

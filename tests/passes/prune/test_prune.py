@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import compiler.dialects.onnx  # noqa: F401 (registers onnx.*)
-from compiler import driver, evaluate, ir, samples
+from compiler import driver, ir
+from compiler.execution import evaluate, samples
 from compiler.options import Options
 from compiler.target import Target
 from passes import prune

@@ -1,0 +1,1 @@
+"""Models and packages, run on this machine: their inputs, their calls, their time."""

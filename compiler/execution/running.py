@@ -1,0 +1,137 @@
+"""Running a mil module on this machine: given meaning by rules, evaluated by onnxruntime, half precision emulated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compiler.ir import F16, Module, TensorType, Value, clone_module
+
+if TYPE_CHECKING:
+    from compiler.execution.evaluate import Session
+    from compiler.rewrite import Library
+
+Array = np.ndarray[Any, Any]
+Shapes = tuple[tuple[int, ...], ...]
+
+#: How often folding and giving meaning take turns for a program whose shapes are computed: each turn makes known the
+#: shapes that the next operator waits for, and programs compute few shapes from shapes that are computed themselves.
+_TURNS = 8
+
+#: For how many combinations of input shapes a session stays loaded; the one that was used longest ago goes first.
+_KEPT = 32
+
+
+def read_package(path: str | Path) -> Module:
+    """The mil module of a package on disk."""
+    from codegen import mil
+
+    module: Module = mil.read(path)
+    return module
+
+
+class MilSession:
+    """A mil module ready to run.
+
+    A module with open dimensions is given meaning for each combination of input shapes that it is run on, all sizes
+    known: so does Core ML, and what an operator means can depend on them.
+
+    States are zeros at first and stay between runs, which so are calls in a row; ``states`` holds them by name and may
+    be set, to go on from others. Of a classifier's dictionary the values are given, in the order of its classes.
+    """
+
+    def __init__(self, module: Module, library: Library, probes: Sequence[Value] | None = None) -> None:
+        """Takes the module over: afterwards it holds onnx operators.
+
+        Args:
+            probes: values to give out in place of the function's outputs.
+        """
+        from passes import emulate, unclassify, unstate
+
+        function = module.main
+        self.classifiers = unclassify.run(function) if probes is None else []
+        states = unstate.run(function)
+        if probes is not None:
+            function.set_outputs(probes, [f"probe_{i}" for i in range(len(probes))])
+        if any(isinstance(v.type, TensorType) and v.type.dtype is F16 for v in _values(module)):
+            emulate.run(module)
+        self.states: dict[str, Array] = {
+            a.name: np.zeros(a.type.static_shape, np.float32)
+            for a in function.inputs
+            if a.name in states and isinstance(a.type, TensorType)
+        }
+        self._types = [(a.name, a.type) for a in function.inputs]
+        self._module, self._library = module, library
+        self._open = any(not t.is_static for _, t in self._types if isinstance(t, TensorType))
+        self._sessions: dict[Shapes, Session] = {}
+        if not self._open:
+            self._sessions[()] = _session(module, library)
+
+    def run(self, inputs: Sequence[Array]) -> list[Array]:
+        """The outputs for ``inputs``, which stand in the order of the function's and are cast to their types."""
+        fed: dict[str, Array] = {}
+        given = iter(inputs)
+        for name, type_ in self._types:
+            assert isinstance(type_, TensorType)
+            array = self.states[name] if name in self.states else next(given)
+            fed[name] = np.asarray(array).astype(type_.dtype.numpy, copy=False)
+        assert next(given, None) is None, "more arrays than inputs"
+        shapes = tuple(a.shape for a in fed.values()) if self._open else ()
+        session = self._sessions.pop(shapes, None)
+        if session is None:
+            module = clone_module(self._module)
+            for argument in module.main.inputs:
+                assert isinstance(argument.type, TensorType)
+                argument.type = argument.type.with_shape(fed[argument.name].shape)
+            session = _session(module, self._library)
+            if len(self._sessions) >= _KEPT:
+                self._sessions.pop(next(iter(self._sessions)))
+        self._sessions[shapes] = session
+        results = list(session.run(fed))
+        if self.states:
+            kept = results[len(results) - len(self.states) :]
+            self.states = dict(zip(self.states, kept, strict=True))
+            results = results[: len(results) - len(kept)]
+        for classifier in self.classifiers:
+            results = classifier.restore(results)
+        return results
+
+
+def run_mil(
+    module: Module, inputs: Sequence[Sequence[Array]], library: Library, probes: Sequence[Value] | None = None
+) -> list[list[Array]]:
+    """What a mil module, which is consumed, computes on each set of inputs. See :class:`MilSession`."""
+    session = MilSession(module, library, probes)
+    return [session.run(one) for one in inputs]
+
+
+def give_meaning(module: Module, library: Library) -> None:
+    """Makes onnx.* operators of mil.* ones, in place; operators that have no meaning in ONNX stay.
+
+    Raises:
+        EvaluationError: onnxruntime cannot compute what shapes depend on.
+    """
+    from passes import fold
+
+    library.rewrite(module, "meaning")
+    for _ in range(_TURNS):
+        if not any(op.defn.dialect == "mil" for op in module.walk()) or not fold.run(module):
+            break
+        library.rewrite(module, "meaning")
+
+
+def _session(module: Module, library: Library) -> Session:
+    from compiler.execution import evaluate
+
+    give_meaning(module, library)
+    return evaluate.Session(module)
+
+
+def _values(module: Module) -> Iterable[Value]:
+    for function in module.functions.values():
+        yield from function.inputs
+    for op in module.walk():
+        yield from op.results

@@ -1,0 +1,270 @@
+"""The proof: a package on disk, read back and given meaning, beside the original model in onnxruntime.
+
+The way back starts from bytes and shares nothing with the way out: reader, then the rules of stage ``meaning``, then
+onnxruntime. Half precision is emulated by rounding between operators.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compiler.errors import UserError
+from compiler.execution.running import MilSession, read_package, run_mil
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["MilSession", "OutputError", "Reference", "Verdict", "compare", "judge", "read_package", "run_mil", "worse"]
+
+Array = np.ndarray[Any, Any]
+
+#: The greatest relative L2 error of an output, by precision.
+LIMITS = {"fp16": 2e-2, "fp32": 1e-4}
+
+#: The least share of elements of an integer or bool output that must agree. Near-ties of an argmax may fall either way
+#: once values are rounded.
+AGREEMENT = {"fp16": 0.98, "fp32": 0.999}
+
+#: What stands for the PSNR of equal arrays, in dB: JSON knows no infinity.
+EXACT_PSNR = 200.0
+
+
+@dataclass(frozen=True, slots=True)
+class OutputError:
+    """How far an output is from what it should be.
+
+    Attributes:
+        rel_l2: ‖a-b‖ / ‖b‖ over the elements that are finite in the reference; inf where finiteness disagrees.
+        max_abs: the greatest absolute difference.
+        rmse: the root of the mean square difference.
+        psnr: 20·log10(max|b| / rmse) in dB, at most :data:`EXACT_PSNR`.
+        agree: the share of equal elements of an integer or bool output, else None.
+        argmax: the share of equal argmax positions along the last axis, for float outputs that have one; else None.
+        undefined: how many elements are NaN in both.
+    """
+
+    rel_l2: float
+    max_abs: float
+    rmse: float
+    psnr: float
+    agree: float | None = None
+    argmax: float | None = None
+    undefined: int = 0
+
+    def passes(self, precision: str, limit: float | None = None) -> bool:
+        """Whether it is small enough for a package in ``precision``, or for ``limit`` where that is given."""
+        if self.agree is not None:
+            return self.agree >= AGREEMENT[precision]
+        return self.rel_l2 <= (LIMITS[precision] if limit is None else limit)
+
+    @property
+    def badness(self) -> float:
+        """One number to compare by: the relative error, or for integers the share of elements that differ."""
+        return self.rel_l2 if self.agree is None else 1.0 - self.agree
+
+
+def compare(ours: Array, reference: Array) -> OutputError:
+    """The distance of ``ours`` from ``reference``. Element types may differ, shapes must not.
+
+    A reference of texts is a choice: ours must be one of them.
+    """
+    if reference.dtype.kind == "U":
+        return OutputError(0.0, 0.0, 0.0, EXACT_PSNR, agree=float(np.isin(ours, reference).all()))
+    if ours.shape != reference.shape:
+        return OutputError(math.inf, math.inf, math.inf, 0.0)
+    exact = reference.dtype.kind in "iub"
+    a, b = ours.astype(np.float64), reference.astype(np.float64)
+    undefined = int(np.count_nonzero(np.isnan(a) & np.isnan(b)))
+    finite = np.isfinite(b)
+    # Where the reference is inf or NaN ours must be the same.
+    same = bool(np.array_equal(a[~finite], b[~finite], equal_nan=True)) and bool(np.isfinite(a[finite]).all())
+    if not same:
+        agree = float(np.mean(a == b)) if exact else None
+        return OutputError(math.inf, math.inf, math.inf, 0.0, agree, undefined=undefined)
+    difference = a[finite] - b[finite]
+    kept = b[finite]
+    error = float(np.linalg.norm(difference))
+    scale = float(np.linalg.norm(kept))
+    rel = 0.0 if error == 0.0 else (error / scale if scale > 0.0 else math.inf)
+    max_abs = float(np.abs(difference).max(initial=0.0))
+    peak = float(np.abs(kept).max(initial=0.0))
+    rmse = error / math.sqrt(max(kept.size, 1))
+    psnr = min(EXACT_PSNR, 20.0 * math.log10(peak / rmse)) if rmse > 0.0 and peak > 0.0 else EXACT_PSNR
+    agree = float(np.mean(a == b)) if exact and a.size else (1.0 if exact else None)
+    argmax = None
+    if not exact and a.ndim >= 1 and a.shape[-1] > 1 and not undefined and a.size:
+        argmax = float(np.mean(a.argmax(-1) == b.argmax(-1)))
+    return OutputError(rel, max_abs, rmse, psnr, agree, argmax, undefined)
+
+
+def worse(a: OutputError, b: OutputError) -> OutputError:
+    """The one of two that is further off."""
+    return a if a.badness >= b.badness else b
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What the proof found. ``outputs`` holds the worst error of each output over all sets of inputs."""
+
+    status: str = "off"  # "passed", "failed" or "off"
+    precision: str = "fp32"
+    limit: float = LIMITS["fp32"]
+    outputs: dict[str, OutputError] = field(default_factory=dict)
+    sets: int = 0
+    notes: list[str] = field(default_factory=list)
+    failing_set: int | None = None
+
+    @property
+    def passed(self) -> bool:
+        return self.status == "passed"
+
+    @property
+    def worst(self) -> tuple[str, OutputError] | None:
+        """The output that is furthest off."""
+        if not self.outputs:
+            return None
+        return max(self.outputs.items(), key=lambda item: item[1].badness)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "status": self.status,
+            "limit": self.limit,
+            "input_sets": self.sets,
+            "outputs": {
+                name: {
+                    "rel_l2": _finite(e.rel_l2),
+                    "max_abs": _finite(e.max_abs),
+                    "psnr": _finite(e.psnr),
+                    **({"agree": e.agree} if e.agree is not None else {}),
+                    **({"argmax": e.argmax} if e.argmax is not None else {}),
+                }
+                for name, e in self.outputs.items()
+            },
+            "notes": self.notes,
+        }
+
+
+def _finite(x: float) -> float | None:
+    return x if math.isfinite(x) else None
+
+
+def judge(
+    names: Sequence[str],
+    ours: Sequence[Sequence[Array]],
+    reference: Sequence[Sequence[Array]],
+    precision: str,
+    limit: float | None = None,
+) -> Verdict:
+    """Compares the outputs of every set of inputs with the reference's.
+
+    Args:
+        limit: the greatest relative L2 error of a float output, where it is not the precision's.
+    """
+    verdict = Verdict("passed", precision, LIMITS[precision] if limit is None else limit, sets=len(reference))
+    for i, (mine, theirs) in enumerate(zip(ours, reference, strict=True)):
+        for name, a, b in zip(names, mine, theirs, strict=True):
+            error = compare(a, b)
+            before = verdict.outputs.get(name)
+            verdict.outputs[name] = error if before is None else worse(error, before)
+            if not error.passes(precision, verdict.limit):
+                verdict.status = "failed"
+                if verdict.failing_set is None:
+                    verdict.failing_set = i
+    for name, error in verdict.outputs.items():
+        if error.undefined:
+            verdict.notes.append(f"output '{name}' has {error.undefined} NaN in the original model too")
+    return verdict
+
+
+class Reference:
+    """The original model in onnxruntime, untouched by this compiler."""
+
+    def __init__(self, source: str | Path | onnx.ModelProto, level: str = "ORT_ENABLE_BASIC") -> None:
+        """Opens a model file, or a model in memory.
+
+        Args:
+            level: how far onnxruntime may optimize. Constant folding and the like keep values as they are; fusions
+                beyond that trade digits for speed.
+
+        Raises:
+            UserError: onnxruntime does not take it.
+        """
+        self.source = source
+        self._level = level
+        self._session: Any = None
+        session = self.open()
+        self.input_names = [i.name for i in session.get_inputs()]
+        self.output_names = [o.name for o in session.get_outputs()]
+
+    def open(self) -> Any:
+        """The session, opened again if it was closed."""
+        if self._session is None:
+            source = self.source
+            given = source if isinstance(source, (str, Path)) else source.SerializeToString()
+            self._session = _session(given, level=self._level)
+        return self._session
+
+    def close(self) -> None:
+        """Lets go of onnxruntime's copy of the weights until the model runs again."""
+        self._session = None
+
+    def at(self, level: str) -> Reference:
+        """The same model, optimized as far as ``level`` says."""
+        return Reference(self.source, level)
+
+    def run(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """The outputs, in order."""
+        fed = {n: inputs[n] for n in self.input_names}
+        try:
+            out: list[Array] = self.open().run(None, fed)
+        except Exception as e:  # onnxruntime has no common base for its errors
+            raise UserError(
+                f"onnxruntime cannot run the original model on the proof's inputs: {_first_line(e)}",
+                "--inputs FILE.npz with inputs that fit the model, or --verify off",
+            ) from e
+        return out
+
+    def values(self, inputs: Mapping[str, Array], wanted: Iterable[str]) -> dict[str, Array]:
+        """Intermediate values of the main graph by name; names that it does not have are left out."""
+        import onnx
+
+        if isinstance(self.source, (str, Path)):
+            model = onnx.load(str(self.source), load_external_data=False)
+            folder = str(Path(self.source).resolve().parent)
+        else:
+            model, folder = onnx.ModelProto.FromString(self.source.SerializeToString()), ""
+        made = {name for node in model.graph.node for name in node.output if name}
+        names = [n for n in dict.fromkeys(wanted) if n in made]
+        del model.graph.output[:]
+        model.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names)
+        session = _session(model.SerializeToString(), folder)
+        fed = {i.name: inputs[i.name] for i in session.get_inputs()}
+        return dict(zip(names, session.run(names, fed), strict=True))
+
+
+def _session(source: str | Path | bytes, folder: str = "", level: str = "ORT_ENABLE_BASIC") -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
+    if folder:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+    try:
+        return ort.InferenceSession(
+            source if isinstance(source, bytes) else str(source), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as e:
+        raise UserError(
+            f"onnxruntime cannot open the original model, so nothing can be proven: {_first_line(e)}", "--verify off"
+        ) from e
+
+
+def _first_line(e: Exception) -> str:
+    return str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
