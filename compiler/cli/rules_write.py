@@ -131,6 +131,8 @@ def new_command(
 
 def lsp_command() -> None:
     """Serve editors: diagnostics, hover, completion, definitions, over standard input and output."""
+    import compiler.dialects.mil
+    import compiler.dialects.onnx  # noqa: F401 (both register the operators that rules name)
     from compiler.errors import UserError
 
     try:

@@ -8,8 +8,6 @@ from urllib.parse import unquote, urlparse
 from lsprotocol import types as lsp
 from pygls.lsp.server import LanguageServer
 
-import compiler.dialects.mil
-import compiler.dialects.onnx  # noqa: F401 (registers the operators that rules name)
 from compiler.rewrite.assist import Assistant
 from compiler.rewrite.diagnostics import Diagnostic
 from compiler.rewrite.load import load_library

@@ -28,7 +28,7 @@ URI = "file:///rules/mine.rules"
 
 class Client:
     def __init__(self) -> None:
-        command = [sys.executable, "-c", "from compiler.rewrite.lsp import serve; serve()"]
+        command = [sys.executable, "-c", "from compiler.cli import planish_main; planish_main()", "rules", "lsp"]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
