@@ -123,9 +123,18 @@ def of_module(module: Module) -> Description:
     said |= {
         k: str(module.attributes[k]) for k in ("author", "license", "description", "version") if k in module.attributes
     }
-    rows = _rows(inputs, outputs) if said.get(ROWS) == APART and not states else None
+    rows = _rows(inputs, outputs) if _apart(module) and not states else None
     os = str(module.attributes.get("os", ""))
     return Description(module.name, "mlprogram", tuple(inputs), tuple(outputs), tuple(states), rows, os, said)
+
+
+def rows_of(module: Module) -> Rows | None:
+    """The rows that :func:`of_module` describes, and nothing else of it."""
+    return of_module(module).rows if _apart(module) else None
+
+
+def _apart(module: Module) -> bool:
+    return bool(module.attributes.get(f"metadata.{ROWS}") == APART)
 
 
 def of_program(program: Program) -> Description:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compiler import description, packets
+from compiler.batch_invariance import Rows
 from compiler.ir import F16, Module, TensorType, Value, clone_module
 
 if TYPE_CHECKING:
@@ -41,6 +44,9 @@ class MilSession:
 
     States are zeros at first and stay between runs, which so are calls in a row; ``states`` holds them by name and may
     be set, to go on from others. Of a classifier's dictionary the values are given, in the order of its classes.
+
+    Each row of a package whose rows do not mix gets the same bits, however many share a call
+    (:mod:`compiler.batch_invariance`).
     """
 
     def __init__(self, module: Module, library: Library, probes: Sequence[Value] | None = None) -> None:
@@ -52,6 +58,12 @@ class MilSession:
         from passes import emulate, unclassify, unstate
 
         function = module.main
+        rows = description.rows_of(module) if probes is None else None
+        names = [a.name for a in function.inputs]
+        self._rows = None if rows is None else Rows({names.index(n) for n in rows.inputs}, self._call, self.apart)
+        self._lock = threading.Lock()
+        self._apart: dict[Shapes, str | None] = {}
+        self._prepared: dict[Shapes, Module] = {}
         self.classifiers = unclassify.run(function) if probes is None else []
         states = unstate.run(function)
         if probes is not None:
@@ -68,10 +80,26 @@ class MilSession:
         self._open = any(not t.is_static for _, t in self._types if isinstance(t, TensorType))
         self._sessions: dict[Shapes, Session] = {}
         if not self._open:
-            self._sessions[()] = _session(module, library)
+            from compiler import evaluate
+
+            give_meaning(module, library)
+            self._sessions[()] = evaluate.Session(module)
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """The outputs for ``inputs``, which stand in the order of the function's and are cast to their types."""
+        return self._call(inputs) if self._rows is None else self._rows.run(inputs)
+
+    def apart(self, shapes: Shapes) -> str | None:
+        """The operator for whose sake no rows share a call on inputs of such shapes, if there is one."""
+        if self._rows is None:
+            return None
+        two, three = self._rows.shapes(shapes, 2), self._rows.shapes(shapes, 3)
+        if two not in self._apart:
+            module = self._prepared[two] = self._meaning(two)
+            self._apart[two] = packets.depends_on_place(module, lambda: self._meaning(three))
+        return self._apart[two]
+
+    def _fed(self, inputs: Sequence[Array]) -> dict[str, Array]:
         fed: dict[str, Array] = {}
         given = iter(inputs)
         for name, type_ in self._types:
@@ -79,18 +107,11 @@ class MilSession:
             array = self.states[name] if name in self.states else next(given)
             fed[name] = np.asarray(array).astype(type_.dtype.numpy, copy=False)
         assert next(given, None) is None, "more arrays than inputs"
-        shapes = tuple(a.shape for a in fed.values()) if self._open else ()
-        session = self._sessions.pop(shapes, None)
-        if session is None:
-            module = clone_module(self._module)
-            for argument in module.main.inputs:
-                assert isinstance(argument.type, TensorType)
-                argument.type = argument.type.with_shape(fed[argument.name].shape)
-            session = _session(module, self._library)
-            if len(self._sessions) >= _KEPT:
-                self._sessions.pop(next(iter(self._sessions)))
-        self._sessions[shapes] = session
-        results = list(session.run(fed))
+        return fed
+
+    def _call(self, inputs: Sequence[Array]) -> list[Array]:
+        fed = self._fed(inputs)
+        results = list(self._session(tuple(a.shape for a in fed.values())).run(fed))
         if self.states:
             kept = results[len(results) - len(self.states) :]
             self.states = dict(zip(self.states, kept, strict=True))
@@ -98,6 +119,29 @@ class MilSession:
         for classifier in self.classifiers:
             results = classifier.restore(results)
         return results
+
+    def _session(self, shapes: Shapes) -> Session:
+        from compiler import evaluate
+
+        key = shapes if self._open else ()
+        with self._lock:
+            session = self._sessions.pop(key, None)
+            if session is None:
+                module = self._prepared.pop(key, None) or self._meaning(shapes)
+                session = evaluate.Session(module, threads=None if self._rows is None else 1)
+                if len(self._sessions) >= _KEPT:
+                    self._sessions.pop(next(iter(self._sessions)))
+            self._sessions[key] = session
+            return session
+
+    def _meaning(self, shapes: Shapes) -> Module:
+        """The module in onnx operators, for inputs of such shapes."""
+        module = clone_module(self._module)
+        for argument, shape in zip(module.main.inputs, shapes, strict=True):
+            assert isinstance(argument.type, TensorType)
+            argument.type = argument.type.with_shape(shape)
+        give_meaning(module, self._library)
+        return module
 
 
 def run_mil(
@@ -121,13 +165,6 @@ def give_meaning(module: Module, library: Library) -> None:
         if not any(op.defn.dialect == "mil" for op in module.walk()) or not fold.run(module):
             break
         library.rewrite(module, "meaning")
-
-
-def _session(module: Module, library: Library) -> Session:
-    from compiler.execution import evaluate
-
-    give_meaning(module, library)
-    return evaluate.Session(module)
 
 
 def _values(module: Module) -> Iterable[Value]:

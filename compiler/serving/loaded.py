@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,9 @@ class Loaded:
             self._main = _shell(module.main)
             self._mil = MilSession(module, load_library(Options()))
             self._zeros = {n: a.copy() for n, a in self._mil.states.items()}
+            shapes = tuple(tuple(d or 1 for d in f.shape) for f in self.description.inputs)
+            if self.description.rows is not None and self._mil.apart(shapes) is not None:
+                self.description = dataclasses.replace(self.description, rows=None)
 
     def open_state(self) -> int:
         """A new state, zeros as before the first call.
