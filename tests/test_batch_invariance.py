@@ -52,16 +52,16 @@ def test_rows_of_real_models(tmp_path: Path, models_dir: Path, model: str, input
     assert differing(loaded, arrays) == []
 
 
-def graph(nodes, width: int, **constants: np.ndarray):
-    given = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, width]) for n in ("x",)]
+def graph(nodes, *shape: int, **constants: np.ndarray):
+    given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, *shape])]
     made = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
     weights = [helper.make_tensor(n, TensorProto.FLOAT, a.shape, a.reshape(-1)) for n, a in constants.items()]
     made = helper.make_graph(nodes, "g", given, made, weights)
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
 
 
-def positive(width: int) -> dict[str, np.ndarray]:
-    return {"x": np.random.default_rng(2).random((64, width)).astype(np.float32) + 0.01}
+def positive(*shape: int) -> dict[str, np.ndarray]:
+    return {"x": np.random.default_rng(2).random((64, *shape)).astype(np.float32) + 0.01}
 
 
 def test_one_row_of_a_product_is_no_case_of_its_own(tmp_path: Path) -> None:
@@ -70,6 +70,13 @@ def test_one_row_of_a_product_is_no_case_of_its_own(tmp_path: Path) -> None:
     loaded = package(graph(nodes, 513, w=w), tmp_path / "m.mlpackage")
     assert loaded.description.rows is not None
     assert differing(loaded, positive(513)) == []
+
+
+def test_threads_do_not_share_a_product(tmp_path: Path) -> None:
+    """They would by columns or by rows, and add partial sums of other lengths."""
+    w = np.random.default_rng(3).standard_normal((400, 140)).astype(np.float32)
+    loaded = package(graph([helper.make_node("MatMul", ["x", "w"], ["y"])], 50, 400, w=w), tmp_path / "m.mlpackage")
+    assert differing(loaded, positive(50, 400)) == []
 
 
 @pytest.mark.parametrize("function", ["Log", "Sin", "Atan", "Tanh", "Exp"])
