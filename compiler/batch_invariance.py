@@ -37,7 +37,8 @@ class Rows:
 
     Args:
         inputs: the places of the inputs that have rows; the others are the same for all.
-        call: computes at least two rows on one thread; may be called from several threads at once.
+        call: computes several rows, or one where no rows may share a call; the former on one thread, and it may be
+            called from several threads at once.
         apart: the operator, if there is one, for whose sake no rows may share a call on inputs of some shapes.
     """
 
@@ -50,8 +51,11 @@ class Rows:
         count = len(inputs[next(iter(self._inputs))])
         if count == 0:
             return self._call(inputs)
-        if count == 1 or self._apart(tuple(np.shape(a) for a in inputs)) is not None:
-            return _joined([[out[:1] for out in self._call(self._row(inputs, i))] for i in range(count)])
+        if self._apart(tuple(np.shape(a) for a in inputs)) is not None:
+            return _joined([self._call(self._part(inputs, i, i + 1)) for i in range(count)])
+        if count == 1:
+            twice = [np.repeat(a, 2, 0) if k in self._inputs else a for k, a in enumerate(inputs)]
+            return [out[:1] for out in self._call(twice)]
         start = perf_counter()
         cuts = self._cuts(count)
         parts = [self._part(inputs, a, b) for a, b in pairwise(cuts)]
@@ -62,9 +66,6 @@ class Rows:
     def shapes(self, shapes: Shapes, count: int) -> Shapes:
         """The shapes of inputs with ``count`` rows."""
         return tuple((count, *s[1:]) if k in self._inputs else s for k, s in enumerate(shapes))
-
-    def _row(self, inputs: Sequence[Array], index: int) -> list[Array]:
-        return [np.repeat(a[index : index + 1], 2, 0) if k in self._inputs else a for k, a in enumerate(inputs)]
 
     def _part(self, inputs: Sequence[Array], start: int, end: int) -> list[Array]:
         return [a[start:end] if k in self._inputs else a for k, a in enumerate(inputs)]

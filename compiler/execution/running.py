@@ -128,7 +128,8 @@ class MilSession:
             session = self._sessions.pop(key, None)
             if session is None:
                 module = self._prepared.pop(key, None) or self._meaning(shapes)
-                session = evaluate.Session(module, threads=None if self._rows is None else 1)
+                together = self._rows is not None and self.apart(shapes) is None
+                session = evaluate.Session(module, threads=1 if together else None)
                 if len(self._sessions) >= _KEPT:
                     self._sessions.pop(next(iter(self._sessions)))
             self._sessions[key] = session
