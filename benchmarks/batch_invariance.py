@@ -22,12 +22,12 @@ import numpy as np
 
 import compiler
 import compiler.ir
-from compiler import samples
-from compiler.description import ROWS
 from compiler.driver import Options, load_library
 from compiler.errors import PlanishError
+from compiler.execution import samples
+from compiler.execution.description import ROWS
+from compiler.execution.running import MilSession, read_package
 from compiler.frontend import load as import_model
-from compiler.running import MilSession, read_package
 from compiler.serving.loaded import Loaded
 
 MOST = 64

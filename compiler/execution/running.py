@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compiler import description, packets
-from compiler.batch_invariance import Rows
+from compiler.execution import description, packets
+from compiler.execution.batch_invariance import Rows
 from compiler.ir import F16, Module, TensorType, Value, clone_module
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class MilSession:
     be set, to go on from others. Of a classifier's dictionary the values are given, in the order of its classes.
 
     Each row of a package whose rows do not mix gets the same bits, however many share a call
-    (:mod:`compiler.batch_invariance`).
+    (:mod:`compiler.execution.batch_invariance`).
     """
 
     def __init__(self, module: Module, library: Library, probes: Sequence[Value] | None = None) -> None:
@@ -80,7 +80,7 @@ class MilSession:
         self._open = any(not t.is_static for _, t in self._types if isinstance(t, TensorType))
         self._sessions: dict[Shapes, Session] = {}
         if not self._open:
-            from compiler import evaluate
+            from compiler.execution import evaluate
 
             give_meaning(module, library)
             self._sessions[()] = evaluate.Session(module)
@@ -121,7 +121,7 @@ class MilSession:
         return results
 
     def _session(self, shapes: Shapes) -> Session:
-        from compiler import evaluate
+        from compiler.execution import evaluate
 
         key = shapes if self._open else ()
         with self._lock:

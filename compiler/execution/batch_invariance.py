@@ -9,7 +9,8 @@ rounds otherwise. Three causes were found, on all models at hand, and there is a
    follows from a thread's columns. So a call has one thread; several calls of some rows each run side by side instead.
 3. An element-wise function that the compiler of onnxruntime's vector code makes of packets has other code for what is
    left at the end (Log, Sin, Atan, Softplus on x86), so its value depends on where in the tensor an element stands,
-   unless each row is a whole number of packets. Where one does, no rows share a call (:mod:`compiler.packets`).
+   unless each row is a whole number of packets. Where one does, no rows share a call
+   (:mod:`compiler.execution.packets`).
 """
 
 from __future__ import annotations

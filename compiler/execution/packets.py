@@ -89,8 +89,8 @@ def _scalar(value: Any) -> float | None:
 
 def _trial(op: Op, made: Sequence[Array]) -> bool:
     """Whether an element-wise function gives an element other bits alone than among many."""
-    from compiler import evaluate
     from compiler.errors import PlanishError
+    from compiler.execution import evaluate
 
     given = list(dict.fromkeys(v for v in op.operands if v is not None and _scalar(v) is None))
     names = [f"x{i}" for i in range(len(given))]

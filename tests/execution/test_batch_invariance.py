@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import compiler
-from compiler import batch_invariance
+from compiler.execution import batch_invariance
 from compiler.serving.loaded import Loaded
 
 SIZES = (2, 3, 5, 7, 8, 13, 16, 33, 63, 64)
@@ -92,7 +92,7 @@ def test_functions_whose_values_depend_on_their_place(tmp_path: Path, function: 
 
 def test_a_package_that_cannot_be_batched_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever this machine's functions do: here one is said to depend on its place."""
-    from compiler import packets
+    from compiler.execution import packets
 
     monkeypatch.setattr(packets, "_varies", lambda op: op.name == "onnx.Tanh")
     nodes = [helper.make_node("Relu", ["x"], ["h"]), helper.make_node("Tanh", ["h"], ["y"])]
