@@ -100,6 +100,43 @@ def conv_transpose(c: int, h: int, o: int, k: int, s: int, g: int) -> Made:
     )
 
 
+def conv_pooled(c: int, h: int, w: int, o: int, kind: str, k: int, s: int, pad: int) -> Made:
+    """A convolution whose result only a pool reads."""
+    oh, ow = (-(-(n + 2 * pad - k) // s) + 1 for n in (h, w))
+    return (
+        f"""g (float[2,{c},{h},{w}] x) => (float[2,{o},{oh},{ow}] y) {{
+          a = Conv <pads = [1,1,1,1]> (x, w, b) e = LeakyRelu (a)
+          p = {kind} <kernel_shape = [{k},{k}], strides = [{s},{s}], pads = [{dims(*[pad] * 4)}], ceil_mode = 1> (e)
+          y = Sigmoid (p) }}""",
+        {"w": (o, c, 3, 3), "b": (o,)},
+    )
+
+
+def conv_of_pool(c: int, h: int, o: int) -> Made:
+    """A convolution that reads a pool, beside one that is enlarged."""
+    n = h // 2
+    return (
+        f"""g (float[1,{c},{h},{h}] x, float[1,3,{n // 2},{n // 2}] z) => (float[1,{o},{n},{n}] y) {{
+          p = MaxPool <kernel_shape = [3,3], strides = [2,2], pads = [1,1,0,0]> (x)
+          e = Resize <mode = "nearest", coordinate_transformation_mode = "asymmetric", nearest_mode = "floor"> (z, , s)
+          a = Concat <axis = 1> (e, p) y = Conv (a, w, b) }}""",
+        {"w": (o, c + 3, 1, 1), "b": (o,), "s": np.array([1, 1, 2, 2], np.float32)},
+    )
+
+
+def siblings(c: int, h: int, o: int, q: int, n: int) -> Made:
+    """Convolutions and products of one tensor, with activations of their own."""
+    return (
+        f"""g (float[1,{c},{h},{h}] x, float[{h},{n}] z) => (float[1,{o},{h},{h}] a, float[1,{q},{h},{h}] b,
+            float[1,{c},{h},{h}] d, float[1,{c},{h},{h}] e, float[{h},{o}] u, float[{h},{q}] v) {{
+          a0 = Conv <pads = [1,1,1,1]> (x, wa, ba) a = Relu (a0) b0 = Conv <pads = [1,1,1,1]> (x, wb) b = Tanh (b0)
+          d0 = Conv <group = {c}> (x, wd, bd) d = Sigmoid (d0) e = Conv <group = {c}> (x, we)
+          u0 = MatMul (z, wu) u = Add (u0, bu) v0 = MatMul (z, wv) v = Gelu (v0) }}""",
+        {"wa": (o, c, 3, 3), "ba": (o,), "wb": (q, c, 3, 3), "wd": (c, 1, 1, 1), "bd": (c,), "we": (c, 1, 1, 1),
+         "wu": (n, o), "bu": (o,), "wv": (n, q)},
+    )  # fmt: skip
+
+
 def product(b: int, m: int, k: int, n: int) -> Made:
     """A product with weights, with bias and activation, and one of two inputs."""
     return (
@@ -293,6 +330,10 @@ FAMILIES: dict[str, tuple[Callable[..., Made], list[tuple[Any, ...]]]] = {
     "conv depthwise": (conv, [(5, 9, 7, 5, 3, 1, 1, 5), (16, 20, 21, 16, 3, 2, 1, 16), (8, 12, 12, 8, 5, 1, 1, 8)]),
     "conv computed": (conv_computed, [(3, 7, 8), (4, 9, 5)]),
     "conv 1-d": (conv_1d, [(3, 17, 5, 3), (8, 101, 16, 9), (1, 400, 4, 25)]),
+    "conv pooled": (conv_pooled, [(3, 7, 9, 5, "MaxPool", 2, 2, 0), (4, 8, 12, 8, "MaxPool", 3, 2, 1),
+                                  (3, 9, 12, 8, "AveragePool", 3, 3, 0), (2, 10, 7, 6, "MaxPool", 3, 2, 0)]),
+    "conv of pool": (conv_of_pool, [(5, 8, 8), (8, 20, 6)]),
+    "siblings": (siblings, [(3, 7, 4, 6, 9), (6, 9, 8, 4, 33), (4, 32, 5, 12, 40)]),
     "conv transposed": (conv_transpose, [(4, 5, 3, 3, 2, 1), (8, 7, 8, 2, 2, 1), (4, 6, 6, 4, 1, 2)]),
     "product": (product, [(2, 5, 7, 6), (1, 33, 65, 31), (3, 16, 48, 64), (1, 1, 100, 10)]),
     "product by tiles": (product, [(1, 33, 20, 40), (1, 64, 32, 96), (2, 50, 33, 45), (1, 130, 100, 70)]),

@@ -43,6 +43,7 @@ def lower(module: Module, library: Library, report: Report) -> None:
     Raises:
         UnsupportedError: an operator has no kernel; the message names its node.
     """
+    from compiler.dialects.metal import ANCHORS
     from passes import cse, dce, fuse_regions
 
     with report.stage("lower") as stage:
@@ -60,6 +61,7 @@ def lower(module: Module, library: Library, report: Report) -> None:
                         "shapes that are known",
                         "--shape for every open dimension, or --target gpu",
                     )
+        report.placement = {"anchors": sum(op.name in ANCHORS for op in module.main.block.ops)}
         kernels = fuse_regions.run(module)
         check(module, "pass fuse_regions")
         stage.what, stage.result = fires(fired), f"{kernels} kernels"
@@ -124,7 +126,7 @@ def _describe(program: Program, lowered: Module, report: Report) -> None:
         "unit": "metal",
         "dispatches": len(program.dispatches),
         "kernels": program.source.count("kernel void "),
-        "anchors": sum(d.kind != "map" for d in program.dispatches),
+        "anchors": (report.placement or {})["anchors"],
         "layout_copies": sum(_only_moves(op) for op in lowered.main.block.ops),
         "barriers": sum(d.wait for d in program.dispatches[1:]),
         "heap": program.heap,
@@ -200,6 +202,7 @@ def _failure(
 ) -> VerificationError:
     """The error that says how far the package is off, and which kernel is the first to depart from the model."""
     from codegen.metal import executor
+    from codegen.metal.library import DispatchError
 
     worst = report.verify.worst
     assert worst is not None
@@ -207,7 +210,12 @@ def _failure(
     inputs = tries[report.verify.failing_set or 0]
     made = [(d, program.buffers[b.buffer].name) for d in program.dispatches for b in d.bindings if b.writes]
     theirs = reference.values(inputs, [name for _, name in made])
-    for (d, name), array in zip(made, executor.Session(program).trace(inputs), strict=True):
+    try:
+        traced = executor.Session(program).trace(inputs)
+    except DispatchError as e:
+        text += f"; kernel {e}"
+        traced, made = [], []
+    for (d, name), array in zip(made, traced, strict=True):
         expected = theirs.get(name)
         if expected is None or array.shape != expected.shape:
             continue

@@ -493,6 +493,9 @@ def _resized(
 ) -> Value:
     if any(not math.isclose(s, 1.0) for s, n, o in zip(scales, shape(m.x), shape(m.y), strict=True) if n == o):
         raise Decline("a dimension is scaled to its own size")
+    factors = [o // i if o % i == 0 else 0 for i, o in zip(shape(m.x), shape(m.y), strict=True)]
+    if mode == "nearest" and all(_repeats(n, f, how, rounding) for n, f in zip(shape(m.x), factors, strict=True)):
+        return _repeated(b, m.x, factors)
     attributes = {
         "mode": mode,
         "scales": tuple(scales),
@@ -503,6 +506,32 @@ def _resized(
     }
     out: Value = b.op("metal.resize", [m.x], attributes, replaced=(m.y,))
     return out
+
+
+def _repeats(size: int, factor: int, how: str, rounding: str) -> bool:
+    """Whether the nearest element to each of ``size · factor`` places is that at the place divided by the factor."""
+    if factor <= 1 or how not in ("asymmetric", "half_pixel", "pytorch_half_pixel"):
+        return factor == 1
+    places = np.arange(size * factor, dtype=np.float64)
+    at = places / factor if how == "asymmetric" else (places + 0.5) / factor - 0.5
+    rounded = {
+        "floor": np.floor(at),
+        "ceil": np.ceil(at),
+        "round_prefer_floor": np.ceil(at - 0.5),
+        "round_prefer_ceil": np.floor(at + 0.5),
+    }[rounding]
+    return bool(np.array_equal(np.clip(rounded, 0, size - 1), places // factor))
+
+
+def _repeated(b: RuleBuilder, x: Value, factors: Sequence[int]) -> Value:
+    """Each element as often as ``factors`` say along each dimension, side by side."""
+    dims = shape(x)
+    split = [d for n, f in zip(dims, factors, strict=True) for d in ((n, 1) if f > 1 else (n,))]
+    wide = [d for n, f in zip(dims, factors, strict=True) for d in ((n, f) if f > 1 else (n,))]
+    if split == wide:
+        return x
+    spread: Value = b.op("metal.broadcast", [reshaped(b, x, split)], {"shape": tuple(wide)})
+    return reshaped(b, spread, [n * f for n, f in zip(dims, factors, strict=True)])
 
 
 def nms(b: RuleBuilder, m: Bindings) -> Value:

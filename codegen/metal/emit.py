@@ -9,12 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from codegen.metal import helpers, kernels
-from codegen.metal.body import Access, Body, static
+from codegen.metal.access import Access, static
+from codegen.metal.body import Body
 from codegen.metal.launch import Array, Launch, Packing
 from codegen.metal.program import STORED, Binding, Buffer, Dispatch, Program, row_major, store_type
 from compiler import ir
 from compiler.errors import UnsupportedError
-from passes import fuse_regions, memory_plan
+from passes import memory_plan
+from passes.fuse_joins import split_dimensions
 from passes.half import constant_loss
 
 #: Buffers that a kernel can have (Metal feature set tables, all families).
@@ -180,7 +182,7 @@ class _Emitter:
             parameters.append(f"device {store}* {name}")
         if len(bindings) > MOST_BUFFERS:
             raise UnsupportedError(f"a kernel would need {len(bindings)} buffers of {MOST_BUFFERS}", "--target cpu")
-        body = Body(accesses)
+        body = Body(accesses, kernels.ELEMENTS)
         launch = kernels.write(body, op, outs)
         name = self._text(op, parameters, launch, body)
         values = dict.fromkeys(v for v in (*op.operands, *op.results) if v is not None)
@@ -272,7 +274,7 @@ def _comment(op: ir.Op) -> str:
 
 def _split_strides(strides: Sequence[int], coarse: Sequence[int], fine: Sequence[int]) -> tuple[int, ...]:
     """Strides of a tensor that lies as one of shape ``coarse``, whose dimensions it splits."""
-    split = fuse_regions.split_dimensions(fine, coarse)
+    split = split_dimensions(fine, coarse)
     assert split is not None
     out = [0] * len(fine)
     for stride, dims in zip(strides, split, strict=True):

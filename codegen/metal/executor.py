@@ -69,12 +69,7 @@ class Session:
             end = len(program.dispatches)
             return [memory(i, end).view(STORED[b.store]).reshape(b.shape) for i, b in zip(told, outputs, strict=True)]
 
-        try:
-            found = apart.run(work, [(b.shape, STORED[b.store]) for b in outputs], seconds)
-        except apart.CrashError as e:
-            raise DispatchError(f"{program.dispatches[e.step].kernel}: {e}") from None
-        except apart.FailedError as e:
-            raise DispatchError(str(e)) from None
+        found = self._apart(work, [(b.shape, STORED[b.store]) for b in outputs], seconds)
         by_buffer = dict(zip(told, found, strict=True))
         return {
             b.name: (by_buffer[i] if b.rows < 0 else by_buffer[i][: int(by_buffer[b.rows][0])]).astype(
@@ -85,19 +80,37 @@ class Session:
         }
 
     def trace(self, inputs: Mapping[str, Array]) -> list[Array]:
-        """What each dispatch writes, in order: copies of whole buffers, joined ones as far as they are filled."""
-        given = self.given(inputs)
-        heap = np.full(max(self.program.heap, 1), _UNWRITTEN, np.uint8)
-        memory = [self._place(i, given, heap) for i in range(len(self.program.buffers))]
-        out = []
-        for d in self.program.dispatches:
-            self._dispatch(d, [memory[b.buffer] for b in d.bindings], 0)
-            for b in d.bindings:
-                if b.writes:
-                    buffer = self.program.buffers[b.buffer]
-                    array = memory[b.buffer].view(STORED[buffer.store])
-                    out.append(array.reshape(buffer.shape).copy())
-        return out
+        """What each dispatch writes, in order: copies of whole buffers, joined ones as far as they are filled.
+
+        Raises:
+            UserError, DispatchError: as :meth:`run`.
+        """
+        program, given = self.program, self.given(inputs)
+        written = [program.buffers[b.buffer] for d in program.dispatches for b in d.bindings if b.writes]
+
+        def work(announce: Any) -> list[Array]:
+            memory = self._as_planned(given)
+            out = []
+            for step, d in enumerate(program.dispatches):
+                announce(step)
+                own = [memory(b.buffer, step) for b in d.bindings]
+                self._dispatch(d, own, 0)
+                for b, array in zip(d.bindings, own, strict=True):
+                    if b.writes:
+                        buffer = program.buffers[b.buffer]
+                        out.append(array.view(STORED[buffer.store]).reshape(buffer.shape).copy())
+            return out
+
+        return self._apart(work, [(b.shape, STORED[b.store]) for b in written], apart.SECONDS)
+
+    def _apart(self, work: apart.Work, shapes: Sequence[tuple[tuple[int, ...], Any]], seconds: int) -> list[Array]:
+        """Results of work in a process of its own, which names the dispatch in which it ends."""
+        try:
+            return apart.run(work, shapes, seconds)
+        except apart.CrashError as e:
+            raise DispatchError(f"{self.program.dispatches[e.step].kernel}: {e}") from None
+        except apart.FailedError as e:
+            raise DispatchError(str(e)) from None
 
     def given(self, inputs: Mapping[str, Array]) -> dict[int, Array]:
         """What input and constant buffers hold, by index."""
@@ -147,12 +160,6 @@ class Session:
             return alive[buffer]
 
         return memory
-
-    def _place(self, i: int, given: Mapping[int, Array], heap: Array) -> Array:
-        b = self.program.buffers[i]
-        if b.kind == "scratch":
-            return heap[b.offset : b.offset + b.size]
-        return given[i] if i in given else np.full(b.size, _UNWRITTEN, np.uint8)
 
     def _dispatch(self, d: Dispatch, memory: Sequence[Array], order: int) -> None:
         self._library.run(d.kernel, [d.groups], [d.threads], dict(enumerate(memory)), order=order)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from codegen.metal import (
     index,
+    kernels_pool,
     kernels_product,
     kernels_recurrent,
     kernels_rows,
@@ -14,7 +15,8 @@ from codegen.metal import (
     kernels_select,
     kernels_window,
 )
-from codegen.metal.body import Access, Body, static
+from codegen.metal.access import Access, static
+from codegen.metal.body import Body, Element
 from codegen.metal.launch import Launch, Packing, Packings, Template, independent
 from compiler import ir
 from compiler.dialects.metal import MOVEMENT
@@ -29,13 +31,17 @@ def anchor_of(kernel: ir.Op) -> ir.Op | None:
 
 def macs(kernel: ir.Op) -> int:
     """Multiplications with additions: those of a product or convolution, else one for each element of each operator."""
-    total = 0
+    total, end = 0, kernel.regions[0].terminator
+    assert end is not None
     for op in kernel.regions[0].ops:
         if op.defn.terminator or op.defn.constant is not None:
             continue
         size = math.prod(static(op.results[0]))
         match op.name:
             case "metal.conv":
+                pool = kernels_pool.behind(op, [v for v in end.operands if v is not None])
+                if pool is not None:  # what lies in several windows is computed for each
+                    size = math.prod(static(pool.result)) * math.prod(pool.attributes["kernel"])
                 total += size * math.prod(static(op.operands[1])[1:])
             case "metal.conv_transpose":
                 total += math.prod(static(op.operands[0])) * math.prod(static(op.operands[1])[1:])
@@ -73,7 +79,7 @@ def write(body: Body, kernel: ir.Op, outs: Sequence[Access]) -> Launch:
     anchor = anchor_of(kernel)
     if anchor is None:
         total = math.prod(static(roots[0]))
-        body.finish(None, index.unravel(index.variable("i", total), static(roots[0])), "", roots[0], outs[0])
+        body.finish(None, index.unravel(index.variable("i", total), static(roots[0])), "", roots, outs)
         return independent(total)
     template = TEMPLATES.get(anchor.name)
     if template is None:
@@ -86,10 +92,13 @@ _PACKED: dict[str, Callable[[ir.Op], dict[ir.Value, Packing]]] = {
     "metal.matmul": kernels_product.pack_matmul,
 }
 
+#: What writes an element of an operator that a kernel computes where it is read, or behind its anchor.
+ELEMENTS: dict[str, Element] = {"metal.pool": kernels_pool.element}
+
 TEMPLATES: dict[str, Template] = {
     "metal.conv": kernels_window.conv,
     "metal.conv_transpose": kernels_window.conv_transpose,
-    "metal.pool": kernels_window.pool,
+    "metal.pool": kernels_pool.pool,
     "metal.resize": kernels_sample.resize,
     "metal.grid_sample": kernels_sample.grid_sample,
     "metal.matmul": kernels_product.matmul,

@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 
 from codegen.metal import index, kernels_simdgroup
-from codegen.metal.body import Access, Body, literal, quantized, static, zero
+from codegen.metal.access import Access, quantized, static
+from codegen.metal.body import Body
 from codegen.metal.index import Index
 from codegen.metal.launch import Launch, Packing, Packings, independent, of_batch, operands
+from codegen.metal.spelling import literal, zero
 from compiler import ir
 
 #: Columns that a thread of a product computes: those of one vector of the right operand. And rows, for which it serves.
@@ -69,7 +71,7 @@ def matmul(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Acce
     r = body.loop("r", rows)
     c = body.loop("c", width)
     at = [*block[:-2], block[-2] * rows + r, block[-1] * width + c]
-    body.finish(op.result, at, f"{name}[{c.text}]" if width > 1 else name, roots[0], outs[0])
+    body.finish(op.result, at, f"{name}[{c.text}]" if width > 1 else name, roots, outs)
     body.close()
     body.close()
     return independent(math.prod(blocks))
@@ -128,6 +130,6 @@ def attention(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[A
     body.close()
     e = body.loop("e", width)
     body.line(f"const float mixed = acc[{e.text}] / total;")
-    body.finish(op.result, [*at, e], "mixed", roots[0], outs[0])
+    body.finish(op.result, [*at, e], "mixed", roots, outs)
     body.close()
     return independent(math.prod(shape[:-1]))

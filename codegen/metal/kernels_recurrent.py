@@ -10,7 +10,8 @@ import math
 from collections.abc import Callable, Sequence
 
 from codegen.metal import index
-from codegen.metal.body import Access, Body, static
+from codegen.metal.access import Access, static
+from codegen.metal.body import Body
 from codegen.metal.index import Index
 from codegen.metal.launch import WAIT, Launch
 from compiler import ir
@@ -61,7 +62,7 @@ def _last(body: Body, roots: Sequence[ir.Value], outs: Sequence[Access], n: Inde
     """The final states."""
     j = _units(body, hidden, threads)
     for name, root, out in zip("hc", roots[1:], outs[1:], strict=False):
-        body.finish(root, [n, j], f"{name}[j]", root, out)
+        body.finish(root, [n, j], f"{name}[j]", [root], [out])
     body.close()
 
 
@@ -105,7 +106,7 @@ def _recurrence(
     s = _steps(body, op, steps)
     j = _units(body, hidden, threads)
     cell(s, n, j)
-    body.finish(roots[0], [s, n, j], "next[j]", roots[0], outs[0])
+    body.finish(roots[0], [s, n, j], "next[j]", roots[:1], outs[:1])
     body.close()
     _advance(body, hidden, threads)
     _last(body, roots, outs, n, hidden, threads)

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from codegen.metal import index
-from codegen.metal.body import Access, Body, literal, register_type, static
+from codegen.metal.access import Access, register_type, static
+from codegen.metal.body import Body
 from codegen.metal.index import Index
 from codegen.metal.launch import Launch, independent, operands
+from codegen.metal.spelling import literal
 from compiler import ir
 from compiler.errors import UnsupportedError
 
@@ -106,7 +108,7 @@ def reduce(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Acce
         body.line(f"acc = {rows.joined('acc', join)};")
         body.open("if (lane == 0)")
     count = math.prod(static(x)[a] for a in axes)
-    body.finish(op.result, rows.at, f"acc * {literal(1.0 / count)}" if kind == "mean" else "acc", roots[0], outs[0])
+    body.finish(op.result, rows.at, f"acc * {literal(1.0 / count)}" if kind == "mean" else "acc", roots, outs)
     if rows.shared:
         body.close()
     return rows.launch
@@ -128,7 +130,7 @@ def arg_reduce(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[
     body.line(f"best = {here[a['axis']].text};")
     body.close()
     rows.end()
-    body.finish(op.result, rows.at, "best", roots[0], outs[0])
+    body.finish(op.result, rows.at, "best", roots, outs)
     return rows.launch
 
 
@@ -150,7 +152,7 @@ def softmax(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Acc
     value = body.element(x, here)
     result = f"{value} - top - log(total)" if op.attributes["log"] else f"exp({value} - top) / total"
     body.line(f"const float weight = {result};")
-    body.finish(op.result, here, "weight", roots[0], outs[0])
+    body.finish(op.result, here, "weight", roots, outs)
     rows.end()
     return rows.launch
 
@@ -176,7 +178,7 @@ def normalize(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[A
     body.line(f"const float inverse = rsqrt({spread} + {literal(op.attributes['epsilon'])});")
     here = rows.walk()
     body.line(f"const float normal = ({body.element(x, here)} - {mean}) * inverse;")
-    body.finish(op.result, here, "normal", roots[0], outs[0])
+    body.finish(op.result, here, "normal", roots, outs)
     rows.end()
     return rows.launch
 
@@ -198,6 +200,6 @@ def scan(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access
     else:
         body.line(f"acc += {value};")
         body.line(f"const {kind} sum = acc;")
-    body.finish(op.result, here, "sum", roots[0], outs[0])
+    body.finish(op.result, here, "sum", roots, outs)
     rows.end()
     return rows.launch

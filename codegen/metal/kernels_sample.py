@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 
 from codegen.metal import index
-from codegen.metal.body import Access, Body, literal, static
+from codegen.metal.access import Access, static
+from codegen.metal.body import Body
 from codegen.metal.index import Index
 from codegen.metal.launch import Launch, independent, operands
+from codegen.metal.spelling import literal
 from compiler import ir
 from compiler.errors import UnsupportedError
 
@@ -39,7 +41,7 @@ def resize(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Acce
         _cubic(body, x, at, changed, op)
     else:
         _corners(body, x, at, changed, op)
-    body.finish(op.result, at, "value", roots[0], outs[0])
+    body.finish(op.result, at, "value", roots, outs)
     return independent(math.prod(static(op.result)))
 
 
@@ -142,5 +144,5 @@ def grid_sample(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence
     body.line(f"value += {''.join(factors)}{body.element(x, [n, c, *places])};")
     body.close()
     body.close()
-    body.finish(op.result, [n, c, h, w], "value", roots[0], outs[0])
+    body.finish(op.result, [n, c, h, w], "value", roots, outs)
     return independent(math.prod(static(op.result)))

@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 
 from codegen.metal import index
-from codegen.metal.body import Access, Body, literal, register_type, static
+from codegen.metal.access import Access, register_type, static
+from codegen.metal.body import Body
 from codegen.metal.index import Index
 from codegen.metal.launch import WAIT, Launch, independent, operands
+from codegen.metal.spelling import literal
 from compiler import ir
 from compiler.errors import UnsupportedError
 
@@ -34,7 +36,7 @@ def top_k(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Acces
     body.open(f"if (rank < {a['k']})")
     where = [*at[:axis], index.ranged("rank", 0, a["k"] - 1), *at[axis + 1 :]]
     for root, out, value in zip(roots, outs, ("here", at[axis].text), strict=True):
-        body.finish(root, where, value, root, out)
+        body.finish(root, where, value, [root], [out])
     body.close()
     return independent(math.prod(shape))
 
@@ -79,7 +81,7 @@ def scatter_elements(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Seq
     body.close()
     if inside:
         body.close()
-    body.finish(op.result, at, "value", roots[0], outs[0])
+    body.finish(op.result, at, "value", roots, outs)
     return independent(math.prod(static(x)))
 
 
@@ -100,7 +102,7 @@ def scatter_nd(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[
     body.line(joined.format(body.element(updates, [*row, *at[depth:]])))
     body.close()
     body.close()
-    body.finish(op.result, at, "value", roots[0], outs[0])
+    body.finish(op.result, at, "value", roots, outs)
     return independent(math.prod(static(x)))
 
 
@@ -170,14 +172,14 @@ def nms(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access]
     body.open("if (thread_index == 0)")
     most = static(op.results[0])[0]
     for k, value in enumerate((b, c, index.ranged("chosen", 0, count - 1))):
-        body.finish(roots[0], [index.ranged("taken", 0, most - 1), index.of(k)], value.text, roots[0], outs[0])
+        body.finish(roots[0], [index.ranged("taken", 0, most - 1), index.of(k)], value.text, roots[:1], outs[:1])
     body.close()
     body.line("++taken;")
     body.close()
     body.close()
     body.close()
     body.open("if (thread_index == 0)")
-    body.finish(roots[1], [Index()], "taken", roots[1], outs[1])
+    body.finish(roots[1], [Index()], "taken", roots[1:], outs[1:])
     body.close()
     return Launch(
         1,

@@ -10,9 +10,11 @@ import math
 from collections.abc import Sequence
 
 from codegen.metal import index
-from codegen.metal.body import Access, Body, literal, register_type, static
+from codegen.metal.access import Access, register_type, static
+from codegen.metal.body import Body
 from codegen.metal.index import Index
 from codegen.metal.launch import WAIT, Launch, of_batch, operands
+from codegen.metal.spelling import literal
 from compiler import ir
 
 #: Rows and columns of a tile, and how far along the sum a piece reaches: 4 KB and 2 × 2 KB of threadgroup memory.
@@ -88,7 +90,7 @@ def matmul(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Acce
     if outside:
         body.line(f"if ({' || '.join(outside)}) {{ continue; }}")
     row, column = (index.ranged(i.text, i.bounds[0], min(i.bounds[1], size - 1)) for i, size in ((row, m), (column, n)))
-    body.finish(op.result, [*tile[:-2], row, column], "tile[e]", roots[0], outs[0])
+    body.finish(op.result, [*tile[:-2], row, column], "tile[e]", roots, outs)
     body.close()
     positions = (
         ("uint", "thread_index", "thread_position_in_threadgroup"),

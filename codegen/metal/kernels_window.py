@@ -1,16 +1,18 @@
-"""Kernels that look through a window: convolution, its transpose, pooling."""
+"""Kernels that look through a window: convolution, also with a pool behind it, and its transpose."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from codegen.metal import index
-from codegen.metal.body import Access, Body, quantized, static, zero
+from codegen.metal import index, kernels_pool
+from codegen.metal.access import Access, quantized, static
+from codegen.metal.body import Body
 from codegen.metal.index import Index
 from codegen.metal.launch import Launch, Packing, Packings, independent, operands
+from codegen.metal.spelling import literal, zero
 from compiler import ir
 
 #: Columns that a thread of a convolution computes side by side, if there are enough threads left with that.
@@ -73,23 +75,34 @@ def pack_conv(op: ir.Op) -> Packings:
 
 def conv(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access]) -> Launch:
     """Direct convolution. A thread computes some output channels of some neighbouring columns, so that an element of
-    the input serves for all channels and a vector of weights for all columns."""
+    the input serves for all channels and a vector of weights for all columns. Where a pool follows, these are the
+    columns of a window, whose rows come one after another."""
     x, w, *bias = operands(op)
-    a, result = op.attributes, static(op.result)
+    pool = kernels_pool.behind(op, roots)
+    a, result = op.attributes, static(op.result if pool is None else pool.result)
     n = len(result) - 2
     constant = quantized(w)
     stored = body.accesses.get(constant[0] if constant else w)
     width = stored.width if stored is not None else 1
     rest = math.prod(result) // width
     columns = COLUMNS if width > 1 and result[-1] % COLUMNS == 0 and rest // COLUMNS >= ENOUGH_THREADS else 1
-    blocks = (result[0], result[1] // width, *result[2:-1], result[-1] // columns)
+    step, shift = columns, 0
+    if pool is not None:
+        columns, step = pool.attributes["kernel"][-1], pool.attributes["strides"][-1]
+        shift = pool.attributes["pads"][n - 1]
+    blocks = (result[0], result[1] // width, *result[2:-1], result[-1] // (columns if pool is None else 1))
     block = index.unravel(index.variable("i", math.prod(blocks)), blocks)
     block = tuple(body.named(name, at) for name, at in zip(_NAMES[n], block, strict=True))
     channels, per_group = static(w)[1], static(w)[0] // a["group"] // width
     kind = f"float{width}" if width > 1 else "float"
 
+    if pool is not None:
+        body.line(f"{kind} pooled = {kind}({kernels_pool.nothing(pool)});")
+    rows = block[2:-1] if pool is None else _rows(body, pool, block[2:-1], static(op.result)[2:-1])
+
     def output(o: Index, p: Index) -> list[Index]:
-        return [block[0], block[1] * width + o, *block[2:-1], block[-1] * columns + p]
+        column = block[-1] * step + p * (1 if pool is None else pool.attributes["dilations"][-1]) - shift
+        return [block[0], block[1] * width + o, *rows, column]
 
     many = columns > 1
     name = f"{kind} acc[{columns}]" if many else f"{kind} acc"
@@ -137,11 +150,59 @@ def conv(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access
     body.line(f"{acc} += {value} * {weights};")
     for _ in range(n + 2):
         body.close()
-    p, o = body.loop("p", columns), body.loop("o", width)
-    body.finish(op.result, output(o, p), f"{acc}[{o.text}]" if width > 1 else acc, roots[0], outs[0])
-    body.close()
-    body.close()
+    if pool is None:
+        p, o = body.loop("p", columns), body.loop("o", width)
+        body.finish(op.result, output(o, p), f"{acc}[{o.text}]" if width > 1 else acc, roots, outs)
+    else:
+        _pool(body, op, pool, columns, width, acc, output)
+        o = body.loop("o", width)
+        pooled = f"pooled[{o.text}]" if width > 1 else "pooled"
+        if pool.attributes["kind"] == "mean":
+            pooled += f" * {literal(1.0 / math.prod(pool.attributes['kernel']))}"
+        body.finish(pool.result, [block[0], block[1] * width + o, *block[2:]], pooled, roots, outs)
+    while body.depth > 1:
+        body.close()
     return independent(math.prod(blocks))
+
+
+def _rows(body: Body, pool: ir.Op, block: Sequence[Index], sizes: Sequence[int]) -> tuple[Index, ...]:
+    """Starts the loops over a pool's window but for its columns: the rows of the convolution that lie in it."""
+    a, rows = pool.attributes, []
+    for d, (at, size) in enumerate(zip(block, sizes, strict=True)):
+        k = body.loop(f"w{d}", a["kernel"][d], always=True)
+        place = at * a["strides"][d] + k * a["dilations"][d] - a["pads"][d]
+        low, high = place.bounds
+        body.line(f"const int q{d} = {place.text};")
+        if low < 0 or high >= size:
+            body.line(f"if (q{d} < 0 || q{d} >= {size}) {{ continue; }}")
+        rows.append(index.ranged(f"q{d}", max(low, 0), min(high, size - 1)))
+    return tuple(rows)
+
+
+def _pool(
+    body: Body,
+    op: ir.Op,
+    pool: ir.Op,
+    columns: int,
+    width: int,
+    acc: str,
+    output: Callable[[Index, Index], list[Index]],
+) -> None:
+    """Adds some columns of a convolution to the windows they lie in, and ends the loops over rows."""
+    size, inner = static(op.result)[-1], pool.operands[0]
+    assert inner is not None
+    p = body.loop("p", columns, always=True)
+    low, high = output(Index(), p)[-1].bounds
+    column = body.named("q", output(Index(), p)[-1])
+    if low < 0 or high >= size:
+        body.line(f"if (q < 0 || q >= {size}) {{ continue; }}")
+        column = index.ranged("q", max(low, 0), min(high, size - 1))
+    o = body.loop("o", width)
+    at = [*output(o, p)[:-1], column]
+    _, value = body.follow(op.result, at, f"{acc}[{o.text}]" if width > 1 else acc, inner)
+    body.line(kernels_pool.takes(pool, f"pooled[{o.text}]" if width > 1 else "pooled", value))
+    for _ in range(len(pool.attributes["kernel"]) + 1):
+        body.close()
 
 
 def _bias(body: Body, bias: ir.Value, block: Index, width: int) -> str:
@@ -187,39 +248,5 @@ def conv_transpose(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Seque
     body.line(f"acc += {value} * {body.element(w, [group + c, inner, *taps])};")
     for _ in range(n + 1):
         body.close()
-    body.finish(op.result, at, "acc", roots[0], outs[0])
-    return independent(math.prod(static(op.result)))
-
-
-def pool(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access]) -> Launch:
-    """The greatest or mean value of a window; a mean counts what lies inside, or inside the padded tensor."""
-    (x,) = operands(op)
-    a, sizes = op.attributes, static(x)[2:]
-    at = index.unravel(index.variable("i", math.prod(static(op.result))), static(op.result))
-    mean = a["kind"] == "mean"
-    body.line(f"float acc = {'0.0f' if mean else '-INFINITY'};")
-    if mean:
-        body.line("int count = 0;")
-    places, inside, padded = [], [], []
-    half = len(a["pads"]) // 2
-    for d, size in enumerate(sizes):
-        k = body.loop(f"k{d}", a["kernel"][d], always=True)
-        place = at[2 + d] * a["strides"][d] + k * a["dilations"][d] - a["pads"][d]
-        low, high = place.bounds
-        body.line(f"const int p{d} = {place.text};")
-        inside += [f"p{d} >= 0"] if low < 0 else []
-        inside += [f"p{d} < {size}"] if high >= size else []
-        padded += [f"p{d} < {size + a['pads'][half + d]}"] if high >= size + a["pads"][half + d] else []
-        places.append(index.ranged(f"p{d}", 0, size - 1))
-    if mean and not a["inside"]:
-        body.line(f"count += {' && '.join(padded) or '1'};")
-    if inside:
-        body.line(f"if (!({' && '.join(inside)})) {{ continue; }}")
-    value = body.element(x, [at[0], at[1], *places])
-    body.line(f"acc += {value};" if mean else f"acc = max(acc, {value});")
-    if mean and a["inside"]:
-        body.line("count += 1;")
-    for _ in places:
-        body.close()
-    body.finish(op.result, at, "acc / float(count)" if mean else "acc", roots[0], outs[0])
+    body.finish(op.result, at, "acc", roots, outs)
     return independent(math.prod(static(op.result)))

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from codegen.metal.body import Access, Body, static
+from codegen.metal.access import Access, static
+from codegen.metal.body import Body
 from codegen.metal.index import Index
 from compiler import ir
 

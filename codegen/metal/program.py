@@ -137,7 +137,7 @@ class Program:
 
 def store_type(type_: ir.Type, half: bool) -> str:
     """The MSL type in which elements lie in a buffer; floats are halves where ``half`` says so."""
-    from codegen.metal.body import register_type
+    from codegen.metal.access import register_type
 
     kind = register_type(type_)
     assert isinstance(type_, ir.TensorType)

@@ -39,6 +39,40 @@ MODELS = {
         {"w": (1, 20, 4), "r": (1, 20, 5)},
         ["matmul", "lstm"],
     ),
+    "a pool, arithmetic on both sides of it": (
+        """g (float[1,3,9,8] x) => (float[1,4,4,4] y) {
+          a = Conv <pads = [1,1,1,1]> (x, w, b) r = LeakyRelu (a)
+          p = MaxPool <kernel_shape = [2,2], strides = [2,2]> (r) y = Sigmoid (p) }""",
+        {"w": (4, 3, 3, 3), "b": (4,)},
+        ["conv"],
+    ),
+    "a pool whose windows overlap so much that it is better to compute once": (
+        """g (float[1,32,9,8] x) => (float[1,4,4,3] y) {
+          a = Conv <pads = [1,1,1,1]> (x, w) y = MaxPool <kernel_shape = [3,3], strides = [2,2]> (a) }""",
+        {"w": (4, 32, 3, 3)},
+        ["conv", "pool"],
+    ),
+    "a convolution of what is pooled and enlarged": (
+        """g (float[1,3,8,8] x, float[1,2,2,2] z) => (float[1,4,4,4] y) {
+          p = MaxPool <kernel_shape = [2,2], strides = [2,2]> (x) s = Constant <value_floats = [1.0, 1.0, 2.0, 2.0]> ()
+          e = Resize <mode = "nearest", coordinate_transformation_mode = "half_pixel"> (z, , s)
+          a = Concat <axis = 1> (e, p) y = Conv (a, w) }""",
+        {"w": (4, 5, 1, 1)},
+        ["conv"],
+    ),
+    "convolutions of one tensor, with activations of their own, one of which ends in a concatenation": (
+        """g (float[1,3,6,6] x) => (float[1,4,6,6] y, float[1,10,6,6] z) {
+          a = Conv <pads = [1,1,1,1]> (x, wa) y = Relu (a) b = Conv <pads = [1,1,1,1]> (x, wb) s = Sigmoid (b)
+          c = Conv (s, wc) z = Concat <axis = 1> (s, c) }""",
+        {"wa": (4, 3, 3, 3), "wb": (6, 3, 3, 3), "wc": (4, 6, 1, 1)},
+        ["conv", "conv"],
+    ),
+    "products of one matrix of which something is computed together": (
+        """g (float[5,7] x) => (float[5,8] y) {
+          a = MatMul (x, wa) s = Sigmoid (a) b = MatMul (x, wb) y = Mul (s, b) }""",
+        {"wa": (7, 8), "wb": (7, 8)},
+        ["matmul", "matmul"],
+    ),
 }
 
 
