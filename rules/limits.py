@@ -14,9 +14,9 @@ _BEFORE = "its work done by the app, before the model"
 #: By operator, where it is the operator itself that Core ML cannot do: why, and what to try.
 REASONS: dict[str, tuple[str, str]] = {
     "msft.DynamicQuantizeLSTM": (
-        "Core ML's LSTM computes with floats where this one rounds its input and state to 8 bits at every step, which "
-        "is further off than fp32 allows",
-        "--precision fp16, which takes it if its weights are constants",
+        "Core ML's LSTM computes with floats where this one rounds its input and state to 8 bits at every step, by the "
+        "range of as many rows as a thread of onnxruntime gets, which is known for one row only",
+        "a batch of 1, or --precision fp16, with weights that are constants",
     ),
     "onnx.Det": ("Core ML has no determinants", "the determinant written out for matrices of a known small size"),
     "onnx.Unique": (

@@ -235,24 +235,37 @@ def _dequantized_constant(b: RuleBuilder, m: Bindings, to: DType) -> Value:
 
 
 def lower_dynamic_quantize(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
-    """The range of x, widened to hold 0, mapped to 0 … 255 (onnxruntime's GetQuantizationParameter)."""
+    """x in the 256 steps of its own range, the size of a step, and where 0 lies."""
     y, scale, zero = m.ys
     x = _float(b, m.x)
-    rank = _rank(m.x)
-    if rank == 0:
+    if _rank(m.x) == 0:
         raise Decline("a scalar")
+    inside, step, at = in_its_range(b, x, _rank(m.x), (scale,))
+    quantized = b.op("mil.cast", [inside], {"dtype": "int32"}, replaced=(y,))
+    return quantized, step, b.op("mil.cast", [at], {"dtype": "int32"}, replaced=(zero,))
+
+
+def in_its_range(
+    b: RuleBuilder, x: Value, rank: int, scale: tuple[Value, ...] | None = None
+) -> tuple[Value, Value, Value]:
+    """The range of x, widened to hold 0, mapped to 0 … 255 (onnxruntime's GetQuantizationParameter).
+
+    Args:
+        scale: what the size of a step will stand for, if it does.
+
+    Returns:
+        The whole numbers as floats, the size of a step, and where 0 lies.
+    """
     axes = list(range(rank))
     low = b.op("mil.minimum", [b.op("mil.reduce_min", [x], {"axes": axes, "keep_dims": False}), np.float32(0)])
     high = b.op("mil.maximum", [b.op("mil.reduce_max", [x], {"axes": axes, "keep_dims": False}), np.float32(0)])
     step = b.op("mil.real_div", [b.op("mil.sub", [high, low]), np.float32(255)])
     # All zeros: any scale will do, and onnxruntime's is 1.
-    step = b.op("mil.select", [b.op("mil.equal", [high, low]), np.float32(1), step], replaced=(scale,))
+    step = b.op("mil.select", [b.op("mil.equal", [high, low]), np.float32(1), step], replaced=scale)
     at = b.op("mil.real_div", [b.op("mil.sub", [np.float32(0), low]), step])
     at = b.op("mil.round", [b.op("mil.clip", [at, 0.0, 255.0])])
     moved = b.op("mil.add", [b.op("mil.round", [b.op("mil.real_div", [x, step])]), at])
-    inside = b.op("mil.clip", [moved, 0.0, 255.0])
-    quantized = b.op("mil.cast", [inside], {"dtype": "int32"}, replaced=(y,))
-    return quantized, step, b.op("mil.cast", [at], {"dtype": "int32"}, replaced=(zero,))
+    return b.op("mil.clip", [moved, 0.0, 255.0]), step, at
 
 
 # ---- products of integers

@@ -137,12 +137,17 @@ def _loop(layer: Layer, gates: Value, states: Sequence[Made], step: Step, revers
 
 def _written_out(layer: Layer, steps: Sequence[tuple[Made, Made, Step, Sequence[Made]]]) -> tuple[Value, ...]:
     """The layer by its steps: for each direction input weights and their bias, the step, and the initial states."""
-    many = layer.steps is None or layer.steps > most_unrolled(layer.b) or layer.steps == 0
     outputs: list[tuple[Made, ...]] = []
     for (weight, bias, step, states), reverse in zip(steps, layer.reverse):
         gates = _product(layer.b, layer.x, weight, bias)
-        outputs.append((_loop if many else _unroll)(layer, gates, states, step, reverse))
+        outputs.append(stepped(layer, gates, states, step, reverse))
     return layer.results(outputs)
+
+
+def stepped(layer: Layer, gates: Value, states: Sequence[Made], step: Step, reverse: bool) -> tuple[Value, ...]:
+    """All steps of one direction: the sequence, if it is wanted, and the last states."""
+    many = layer.steps is None or layer.steps > most_unrolled(layer.b) or layer.steps == 0
+    return (_loop if many else _unroll)(layer, gates, states, step, reverse)
 
 
 # ---- LSTM
@@ -158,7 +163,7 @@ def lower_lstm(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
     known = None not in names[0] and all(n == names[0] for n in names)
     if constant and known and layer.clip is None and layer.precise:
         return _mil_lstm(layer, names[0])
-    return _written_out(layer, [_lstm_direction(layer, d) for d in range(layer.directions)])
+    return _written_out(layer, [lstm_direction(layer, d) for d in range(layer.directions)])
 
 
 def _mil_lstm(layer: Layer, activations: Sequence[str | None]) -> tuple[Value, ...]:
@@ -197,7 +202,10 @@ def _mil_lstm(layer: Layer, activations: Sequence[str | None]) -> tuple[Value, .
     return layer.results([tuple(v[d] for v in halves) for d in range(2)])
 
 
-def _lstm_direction(layer: Layer, d: int) -> tuple[Made, Made, Step, Sequence[Made]]:
+def lstm_direction(
+    layer: Layer, d: int, product: Callable[[RuleBuilder, Made, Made], Value] = _product
+) -> tuple[Made, Made, Step, Sequence[Made]]:
+    """Input weights and their bias, the step, and the initial states; ``product`` is that of hidden state and weights."""
     b, m, n = layer.b, layer.m, layer.hidden
     recurrent = layer.part(m.r, d)
     both = layer.part(m.bias, d)
@@ -213,7 +221,7 @@ def _lstm_direction(layer: Layer, d: int) -> tuple[Made, Made, Step, Sequence[Ma
 
     def step(b: RuleBuilder, x: Value, states: Sequence[Made]) -> tuple[Value, ...]:
         hidden, cell = states
-        i, o, forget, z = _gates(b, b.op("mil.add", [x, _product(b, hidden, recurrent)]), 4)
+        i, o, forget, z = _gates(b, b.op("mil.add", [x, product(b, hidden, recurrent)]), 4)
         i = f.apply(b, _clipped(b, looked(b, i, cell, 0), limit))
         forget = f.apply(b, _clipped(b, looked(b, forget, cell, 2), limit))
         z = g.apply(b, _clipped(b, z, limit))

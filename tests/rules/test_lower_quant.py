@@ -5,7 +5,10 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
+from onnx import helper, numpy_helper
 
+import compiler
+from compiler.errors import UnsupportedError
 from tests.rules.harness import RELEASES, C, build, check, lower, rand, run_mil
 
 I8, U8 = np.int8, np.uint8
@@ -187,3 +190,50 @@ def meaning_of_pair(x, s, z, axis):
     lowered = lower(module, "ios17")
     assert {"mil.quantize", "mil.dequantize"} <= {op.name for op in lowered.walk()}
     return run_mil(lowered, {"x": x})[0]
+
+
+# ---- onnxruntime's LSTM that rounds
+
+
+def rounding_lstm(batch, direction, per_row=False, steps=5):
+    """A model of one DynamicQuantizeLSTM. Weights stay under 64, so that onnxruntime's sums saturate nowhere."""
+    inputs, n, d = 6, 4, 2 if direction == "bidirectional" else 1
+    size = (d, 4 * n) if per_row else (d,)
+    given = {
+        "w": ints(d, inputs, 4 * n) // 2,
+        "r": ints(d, n, 4 * n) // 2,
+        "bias": rand(d, 8 * n),
+        "sw": scales(*size),
+        "zw": np.zeros(size, I8),
+        "sr": scales(*size, seed=1),
+        "zr": np.zeros(size, I8),
+        "h": rand(d, batch, n, seed=2),
+        "c": rand(d, batch, n, seed=3),
+    }
+    names = ["x", "w", "r", "bias", "", "h", "c", "", "sw", "zw", "sr", "zr"]
+    node = helper.make_node(
+        "DynamicQuantizeLSTM", names, ["y", "hn", "cn"], domain="com.microsoft", hidden_size=n, direction=direction
+    )
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", 1, [steps, batch, inputs])],
+        [helper.make_tensor_value_info(name, 1, None) for name in ("y", "hn", "cn")],
+        [numpy_helper.from_array(a, name) for name, a in given.items()],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+def test_an_lstm_of_one_row_rounds_as_onnxruntime_does(direction, tmp_path):
+    for per_row in (False, True):
+        proto = rounding_lstm(1, direction, per_row)
+        made = compiler.compile(proto, target="cpu", output=tmp_path / f"{per_row}.mlpackage")
+        assert made.report.rules["lower_dynamic_quantize_lstm_of_one_row"] == 1
+        assert all(e.rel_l2 < 2e-6 for e in made.report.verify.outputs.values())
+
+
+def test_an_lstm_of_several_rows_is_not_compiled_to_f32(tmp_path):
+    with pytest.raises(UnsupportedError, match="one row"):
+        compiler.compile(rounding_lstm(2, "forward"), target="cpu", output=tmp_path / "m.mlpackage")
