@@ -66,18 +66,23 @@ def judged(prover: Prover, mutant: Mutant, count: int, seed: int) -> tuple[bool,
 
 def same_numbers(ours: Checker, theirs: Checker, recipe: Recipe) -> bool:
     """Whether two rules' results are equal to the last bit."""
-    found = []
-    for check in (ours, theirs):
-        realized = realize(recipe)
-        after = clone_module(realized.module)
-        if not rewrite(after, check.stage, recipe.target).fires:
-            return False
-        if check.finish is not None and _is_foreign(after) and not _is_foreign(realized.module):
-            check.finished([], 0.0, after, recipe)
-        right = check.given_meaning(after).main
-        feeds = {a.name: recipe.feeds[a.name].astype(a.type.dtype.numpy) for a in right.inputs}
-        found.append(run(right, feeds))
-    return all(a.tobytes() == b.tobytes() for a, b in zip(*found, strict=True))
+    one, other = numbers(ours, recipe), numbers(theirs, recipe)
+    if one is None or other is None:
+        return False
+    return all(a.tobytes() == b.tobytes() for a, b in zip(one, other, strict=True))
+
+
+def numbers(check: Checker, recipe: Recipe) -> list[Any] | None:
+    """What an instance computes once the rule has been applied; None if it does not fire."""
+    realized = realize(recipe)
+    after = clone_module(realized.module)
+    if not rewrite(after, check.stage, recipe.target).fires:
+        return None
+    if check.finish is not None and _is_foreign(after) and not _is_foreign(realized.module):
+        check.finished([], 0.0, after, recipe)
+    right = check.given_meaning(after).main
+    feeds = {a.name: recipe.feeds[a.name].astype(a.type.dtype.numpy) for a in right.inputs}
+    return run(right, feeds)
 
 
 def _is_foreign(module: Module) -> bool:
