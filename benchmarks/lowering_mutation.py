@@ -36,7 +36,7 @@ from benchmarks import suite
 from benchmarks.lowering_breaker import Mistake, State, watch
 from benchmarks.mutation_equivalence import applied, numbers
 from compiler.options import Options
-from compiler.proving import library_of, prover_of
+from compiler.proving.library import library_of, prover_of
 from compiler.rewrite import syntax as s
 from compiler.rewrite.prove import Prover
 from compiler.rewrite.prove_apart import prove_apart

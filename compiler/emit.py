@@ -204,8 +204,7 @@ def _holds_between_roundings(job: Job, reference: Reference, moved: float) -> bo
 
     If so, twice what the model moves by itself is the limit, as high as that may be.
     """
-    from compiler import roundings
-    from compiler.proof import noise
+    from compiler.proof import noise, roundings
 
     report = job.report
     if 2 * moved <= noise.HIGHEST or job.options.interface.features:

@@ -205,7 +205,7 @@ def _mil_lstm(layer: Layer, activations: Sequence[str | None]) -> tuple[Value, .
 def lstm_direction(
     layer: Layer, d: int, product: Callable[[RuleBuilder, Made, Made], Value] = _product
 ) -> tuple[Made, Made, Step, Sequence[Made]]:
-    """Input weights and their bias, the step, and the initial states; ``product`` is that of hidden state and weights."""
+    """Input weights and their bias, the step, and the initial states; ``product`` is that of the state and weights."""
     b, m, n = layer.b, layer.m, layer.hidden
     recurrent = layer.part(m.r, d)
     both = layer.part(m.bias, d)

@@ -10,7 +10,7 @@ import pytest
 import compiler
 from compiler.options import Options
 from compiler.proof import Reference
-from compiler.roundings import stretches
+from compiler.proof.roundings import stretches
 from compiler.stages import load_library
 
 TEXT = """<ir_version: 10, opset_import: ["" : 17]>
