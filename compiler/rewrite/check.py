@@ -29,11 +29,13 @@ def check(library: Library, files: Sequence[str] | None = None, overlaps: bool =
     """
     found: dict[Diagnostic, None] = {}
     wanted = {f.path for f in library.files} if files is None else set(files)
-    called = {c for f in library.files for c in _called(f)}
-    for f in library.files:
-        if f.path in wanted:
-            found.update(dict.fromkeys(_definitions(library, f, called)))
-    for name in library.stages:
+    checked = [f for f in library.files if f.path in wanted]
+    called: set[str] = set()
+    if any(f.patterns or f.fns or f.externs for f in checked):
+        called = {c for f in library.files for c in _called(f)}
+    for f in checked:
+        found.update(dict.fromkeys(_definitions(library, f, called)))
+    for name in dict.fromkeys(r.stage for f in checked for r in f.rules):
         found.update(dict.fromkeys(_stage(library, name, wanted, overlaps)))
     position = {f.path: i for i, f in enumerate(library.files)}
     return sorted((d for d in found if d.file in wanted), key=lambda d: (position[d.file], d.pos))
@@ -72,11 +74,12 @@ def _stage(library: Library, name: str, wanted: set[str], overlaps: bool) -> lis
         resolver = Resolver(library.env, library.file_of(rule.name))
         for v in resolver.rule(rule):
             entry = Entry(v, library)
-            try:
-                _ = entry.builds
-            except (ValueError, UserError) as why:
-                out.append(Diagnostic(rule.file, rule.name_pos, f"rule '{rule.name}': {why}", code="compile"))
-                continue
+            if rule.file in wanted:
+                try:
+                    _ = entry.builds
+                except (ValueError, UserError) as why:
+                    out.append(Diagnostic(rule.file, rule.name_pos, f"rule '{rule.name}': {why}", code="compile"))
+                    continue
             entries.append(entry)
         out.extend(resolver.diagnostics)
     sound: list[Entry] = []

@@ -8,13 +8,14 @@ terminate.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from compiler.errors import UserError
 from compiler.ir import InferenceError, Op
 from compiler.rewrite import syntax as s
 from compiler.rewrite.check_examples import TARGETS, examples
-from compiler.rewrite.check_terms import Node, Terms, terms, unify_nodes
+from compiler.rewrite.check_terms import Node, Terms, terms
+from compiler.rewrite.check_unify import unify_nodes
 from compiler.rewrite.diagnostics import Diagnostic, RewriteError
 from compiler.rewrite.driver import rewrite
 from compiler.rewrite.endless import Endless
@@ -46,32 +47,44 @@ class RuleGraph:
             made = self.terms(entry).made
             near = dict.fromkeys(e for node in made for n in node.ops for e in self._matching.get(n, ()))
             found = self._following[entry] = [
-                e
-                for e in near
-                if any(next(unify_nodes(m, n, {}), None) is not None for m in made for n in self.terms(e).nodes)
+                e for e in near if any(_meet(m, n) for m in made for n in self.terms(e).nodes)
             ]
         return found
 
     def cycles(self, through: Iterable[Entry]) -> Iterator[list[Entry]]:
         """The strongly connected parts of the graph that hold a cycle and one of ``through``."""
-        import networkx as nx  # 0.1 s, which a compile without rules of the user's own does not need
-
-        graph: nx.DiGraph[Entry] = nx.DiGraph()
-        starts = [e for e in through if e in set(self.entries)]
-        todo = list(starts)
-        graph.add_nodes_from(todo)
-        seen = set(todo)
-        while todo:
-            e = todo.pop()
+        starts = dict.fromkeys(e for e in through if e in set(self.entries))
+        preceding: dict[Entry, list[Entry]] = {}
+        for e in _reached(starts, self.following):
             for other in self.following(e):
-                graph.add_edge(e, other)
-                if other not in seen:
-                    seen.add(other)
-                    todo.append(other)
-        wanted = set(starts)
-        for part in nx.strongly_connected_components(graph):
-            if part & wanted and (len(part) > 1 or any(graph.has_edge(e, e) for e in part)):
-                yield [e for e in self.entries if e in part]
+                preceding.setdefault(other, []).append(e)
+        done: set[Entry] = set()
+        for start in starts:
+            # The graph of a handful of rules that are new: a library of graphs would take longer to import.
+            if start not in done:
+                part = _reached(self.following(start), self.following) & _reached(
+                    [start], lambda e: preceding.get(e, ())
+                )
+                done |= part
+                if part:
+                    yield [e for e in self.entries if e in part]
+
+
+def _meet(a: Node, b: Node) -> bool:
+    """Whether one operator can be both."""
+    return not (a.ops and b.ops and a.ops.isdisjoint(b.ops)) and next(unify_nodes(a, b, {}), None) is not None
+
+
+def _reached(starts: Iterable[Entry], following: Callable[[Entry], Iterable[Entry]]) -> set[Entry]:
+    """The starts and all that follows them, directly or not."""
+    seen = set(starts)
+    todo = list(seen)
+    while todo:
+        for other in following(todo.pop()):
+            if other not in seen:
+                seen.add(other)
+                todo.append(other)
+    return seen
 
 
 def _operators(p: object) -> Iterator[str]:

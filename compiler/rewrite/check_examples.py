@@ -31,7 +31,8 @@ from compiler.ir import (
     lookup,
     print_module,
 )
-from compiler.rewrite.check_terms import ANY, Node, Substitution, Term, allowed_values, resolve
+from compiler.rewrite.check_terms import ANY, Node, Term, allowed_values
+from compiler.rewrite.check_unify import Substitution, resolve
 from compiler.rewrite.driver import NO_TARGET
 
 Array = np.ndarray[Any, Any]

@@ -11,10 +11,12 @@ import numpy as np
 from compiler.errors import UserError
 from compiler.ir import InferenceError, Module, Op
 from compiler.rewrite import syntax as s
+from compiler.rewrite.check_covers import covers
 from compiler.rewrite.check_cycles import RuleGraph, matches
 from compiler.rewrite.check_examples import TARGETS, Example
 from compiler.rewrite.check_examples import example as make
-from compiler.rewrite.check_terms import Node, Substitution, Term, Terms, covers, resolve, terms, unify_nodes
+from compiler.rewrite.check_terms import Node, Term, Terms, terms
+from compiler.rewrite.check_unify import Substitution, resolve, unify_nodes
 from compiler.rewrite.diagnostics import Diagnostic, RewriteError
 from compiler.rewrite.driver import apply_once, rewrite
 from compiler.rewrite.resolve_names import Variant

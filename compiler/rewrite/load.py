@@ -91,7 +91,14 @@ def _cached_library() -> list[s.RuleFile]:
     paths = sorted(LIBRARY.glob("*.rules"))
     sources = [p.read_text(encoding="utf-8") for p in paths]
     h = hashlib.sha256(s.GRAMMAR.read_bytes())
-    for module in ("syntax.py", "parse.py", "parse_terms.py", "parse_tree.py"):
+    for module in (
+        "syntax.py",
+        "syntax_expressions.py",
+        "syntax_patterns.py",
+        "parse.py",
+        "parse_terms.py",
+        "parse_tree.py",
+    ):
         h.update(Path(__file__).with_name(module).read_bytes())
     for p, text in zip(paths, sources):
         h.update(f"{p.name}\0{text}\0".encode())

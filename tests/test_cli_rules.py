@@ -1,0 +1,65 @@
+"""``planish rules …`` and rules of one's own, as they are typed: what is printed, and the exit codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from compiler import cli
+from compiler.cli_console import run
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def planish(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """``planish ARGUMENTS`` in a folder of its own: exit code, and all that was printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str]:
+        code = run(cli.planish_app, "planish", [str(a) for a in arguments])
+        out = capsys.readouterr()
+        return code, out.out + out.err
+
+    return call
+
+
+def written(path: Path, text: str) -> Path:
+    """A rule file of stage fuse."""
+    path.write_text(f"stage fuse\nuse onnx\n\n{text}\n", encoding="utf-8")
+    return path
+
+
+def sum_and_relu(path: Path) -> Path:
+    """A model: relu(a + b)."""
+    nodes = [helper.make_node("Add", ["a", "b"], ["c"], "sum"), helper.make_node("Relu", ["c"], ["y"], "act")]
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [2, 3]) for n in "aby"]
+    graph = helper.make_graph(nodes, "sum", values[:2], values[2:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ("rule swap { match { y = Add(a, b) } rewrite { y = Add(b, a) } }", "rule 'swap' builds what it matches"),
+        (
+            "rule ping { match { y = Add(a, b) } rewrite { y = Sub(a, Neg(b)) } }\n"
+            "rule pong { match { y = Sub(a, Neg(b)) } rewrite { y = Add(a, b) } }",
+            "ping → pong → ping",
+        ),
+    ],
+)
+def test_rules_without_end_are_refused_and_named(planish: Run, tmp_path: Path, rules: str, said: str) -> None:
+    file = written(tmp_path / "my.rules", rules)
+    model = sum_and_relu(tmp_path / "sum.onnx")
+    for arguments in (("rules", "check", file), ("compile", model, "--rules", file)):
+        code, text = planish(*arguments)
+        assert code == 2, text
+        assert said in text
+        assert "my.rules:" in text
+    assert not (tmp_path / "sum.mlpackage").exists()
