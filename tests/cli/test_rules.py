@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from compiler import cli
-from compiler.cli_console import run
+from compiler.cli import planish_app
+from compiler.cli.console import run
 
 Run = Callable[..., tuple[int, str]]
 
@@ -21,7 +21,7 @@ def planish(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: object) -> tuple[int, str]:
-        code = run(cli.planish_app, "planish", [str(a) for a in arguments])
+        code = run(planish_app, "planish", [str(a) for a in arguments])
         out = capsys.readouterr()
         return code, out.out + out.err
 
