@@ -63,12 +63,15 @@ def main() -> int:
 
 def packaged(folder: Path, output: Path) -> Path:
     """A model compiled for 1 to 64 rows, its other sizes as in the inputs that lie beside it."""
-    names = [a.name for a in import_model(folder / "model.onnx").main.inputs]
-    given = samples.from_npz(folder / "io.npz", names)
-    shapes = {n: (1, *a.shape[1:]) for n, a in given.items() if a.ndim}
+    shapes = {n: (1, *a.shape[1:]) for n, a in lying(folder).items() if a.ndim}
     wishes = compiler.Wishes(batch=f"1..{MOST}")
     model = folder / "model.onnx"
     return Path(compiler.compile(model, "ane", output, shapes=shapes, wishes=wishes, verify="off").path)
+
+
+def lying(folder: Path) -> dict[str, Array]:
+    """The inputs that lie beside a model, in its order."""
+    return samples.from_npz(folder / "io.npz", [a.name for a in import_model(folder / "model.onnx").main.inputs])
 
 
 def measured(folder: Path, package: Path, seconds: float) -> int:
@@ -108,11 +111,10 @@ def made(loaded: Loaded, folder: Path) -> dict[str, Array]:
     rng = np.random.default_rng(0)
     rows = loaded.description.rows
     assert rows is not None
-    given = samples.from_npz(folder / "io.npz", [f.name for f in loaded.description.inputs])
     out = {}
-    for feature in loaded.description.inputs:
+    # Names of a package may be others than the model's, the order is the same.
+    for feature, base in zip(loaded.description.inputs, lying(folder).values(), strict=True):
         kind = compiler.ir.dtype(feature.dtype).numpy
-        base = given[feature.name]
         if feature.name not in rows.inputs:
             out[feature.name] = base.astype(kind)
         elif base.dtype.kind == "f":
