@@ -19,6 +19,7 @@ import numpy as np
 from compiler import ir
 from compiler.emit import to_prove
 from compiler.errors import UnsupportedError, UserError, VerificationError
+from compiler.execution.parts import PLAN, Session
 from compiler.options import Options
 from compiler.output import Output
 from compiler.proof import Reference, judge
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 SUFFIX = ".hybridpackage"
-PLAN = "plan.json"
 FORMAT = 1
 
 _PACKAGES = {"coreml": ".mlpackage", "metal": ".metalpackage"}
@@ -226,56 +226,6 @@ def _chain(
         out.append({n: known[n] for n in part.inputs})
         known.update(zip(part.outputs, Reference(proto).run(out[-1]), strict=True))
     return out
-
-
-def is_package(folder: str | Path) -> bool:
-    """Whether a folder looks like one that :func:`compile_in_parts` made."""
-    plan = Path(folder) / PLAN
-    return plan.is_file() and not (Path(folder) / "kernels.metal").exists()
-
-
-class Session:
-    """The parts of a package, ready to run one after another."""
-
-    def __init__(self, folder: str | Path, library: Library) -> None:
-        """Reads all parts.
-
-        Raises:
-            UserError: the folder is no package of parts, or a part is missing.
-        """
-        from codegen.metal import executor
-        from codegen.metal import package as kernels
-        from compiler.execution import calls
-        from compiler.proof import read_package
-
-        folder = Path(folder)
-        try:
-            self.plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
-            parts = [(p["kind"], folder / p["package"], p["inputs"]) for p in self.plan["parts"]]
-            self.inputs: list[str] = self.plan["inputs"]
-        except (OSError, ValueError, KeyError, TypeError) as e:
-            raise UserError(f"{folder} is not a package of parts: {e}", "compile it again") from e
-        self._parts: list[tuple[Any, list[str]]] = []
-        for kind, path, names in parts:
-            if kind == "metal":
-                self._parts.append((executor.Session(kernels.read(path)).run, names))
-            else:
-                module = read_package(path)
-                self._parts.append((lambda given, module=module: calls.run_calls(module, library, given), names))
-
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The outputs by name.
-
-        Raises:
-            UserError: an input is missing or does not fit.
-        """
-        known = dict(inputs)
-        for part, names in self._parts:
-            missing = [n for n in names if n not in known]
-            if missing:
-                raise UserError(f"there is no array for input '{missing[0]}'", f"one of {', '.join(self.inputs)}")
-            known.update(part({n: known[n] for n in names}))
-        return {name: known[name] for name in self.plan["outputs"]}
 
 
 def _prove(

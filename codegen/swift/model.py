@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codegen.swift.names import comment, literal, member_names, raw_block, type_name
-from compiler.errors import UnsupportedError, UserError
+from compiler.errors import UnsupportedError
 from compiler.execution.description import Description, Feature
 
 #: Element types and their names in Swift.
@@ -78,7 +78,7 @@ class SwiftModel:
 
     @property
     def hybrid(self) -> bool:
-        return len(self.parts) > 1
+        return self.description.kind == "hybrid"
 
     def raw(self, description: Description) -> tuple[str, str, str]:
         """A description as JSON, a feature a line, between the delimiters of a raw string."""
@@ -162,44 +162,6 @@ def _spelled(feature: Feature) -> str:
 
 def _sizes(shape: Sequence[int | None]) -> str:
     return " × ".join("…" if d is None else str(d) for d in shape)
-
-
-def join(name: str, parts: Sequence[Description]) -> Description:
-    """A hybrid: parts that run one after the other, each taking by name what the caller gives or earlier parts made.
-
-    What no part makes is an input; what no later part takes is an output, as `HybridEngine.join` has it.
-
-    Raises:
-        UserError: a part keeps a state, or takes what an earlier one makes in another type or shape.
-    """
-    inputs: dict[str, Feature] = {}
-    made: dict[str, tuple[Feature, bool]] = {}
-    for part in parts:
-        if part.states:
-            raise UserError(f"'{part.name}' keeps a state, and the parts of a hybrid cannot", "--state of no part")
-        for feature in part.inputs:
-            before = made[feature.name][0] if feature.name in made else inputs.get(feature.name)
-            if before is not None:
-                _fits(before, feature, part.name)
-            if feature.name in made:
-                made[feature.name] = (before or feature, True)
-            else:
-                inputs.setdefault(feature.name, feature)
-        for feature in part.outputs:
-            made.pop(feature.name, None)
-            made[feature.name] = (feature, False)
-    outputs = tuple(f for f, taken in made.values() if not taken)
-    os = max((p.os for p in parts), default="")
-    return Description(name, "hybrid", tuple(inputs.values()), outputs, os=os)
-
-
-def _fits(made: Feature, taken: Feature, part: str) -> None:
-    shape = tuple(d for d in made.shape if d is not None)
-    if made.dtype != taken.dtype or (len(shape) == len(made.shape) and not taken.takes(shape)):
-        raise UserError(
-            f"'{made.name}' is {_spelled(made)} where it is made, and part '{part}' takes {_spelled(taken)}",
-            "compile the parts with the same shapes and --io",
-        )
 
 
 def unique_type(wanted: str, taken: set[str]) -> str:

@@ -10,9 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from codegen.swift.model import Part, SwiftModel, join, swift_model, unique_type
+from codegen.swift.model import Part, SwiftModel, swift_model, unique_type
 from codegen.swift.names import comment, literal, type_name
 from compiler.errors import UserError
+from compiler.execution import parts as chains
 from compiler.execution.description import Description
 from compiler.output import Output
 
@@ -49,7 +50,7 @@ def write(packages: Sequence[Path], output: Path, name: str | None = None, hybri
     """Writes a Swift package for compiled models.
 
     Args:
-        packages: Core ML packages or Metal kernels, each a model of its own, or the parts of one.
+        packages: Core ML packages, Metal kernels or folders of parts, each a model of its own; or the parts of one.
         output: a folder; an older Swift package of ours there is replaced.
         name: of the package and its library; that of the only model, or ``Models``, where None.
         hybrid: the name of the one model whose parts ``packages`` are, in the order in which they run.
@@ -93,6 +94,9 @@ def _models(packages: Sequence[Path], hybrid: str | None) -> list[SwiftModel]:
     first: list[Part] = []
     models: list[SwiftModel] = []
     for package in packages:
+        if chains.is_package(package):
+            models.append(_chain(package, hybrid, taken))
+            continue
         functions = describe(package)
         several = len(functions) > 1
         resource = f"{unique_type(package.stem, set() if several else taken)}{package.suffix}"
@@ -108,7 +112,18 @@ def _models(packages: Sequence[Path], hybrid: str | None) -> list[SwiftModel]:
         return models
     if len(first) < 2:
         raise UserError("a hybrid has two parts or more", "planish swift A.mlpackage B.metalpackage --hybrid NAME")
-    return [swift_model(type_name(hybrid), join(hybrid, [p.description for p in first]), first)]
+    return [swift_model(type_name(hybrid), chains.join(hybrid, [p.description for p in first]), first)]
+
+
+def _chain(package: Path, hybrid: str | None, taken: set[str]) -> SwiftModel:
+    """The model whose parts lie in one folder, as ``compile --hybrid`` leaves them."""
+    if hybrid is not None:
+        raise UserError(f"{package} has its parts already", "planish swift PKG without --hybrid")
+    whole, descriptions = chains.describe(package)
+    name = unique_type(package.stem, taken)
+    paths = [path for path, _ in chains.read_plan(package).parts]
+    parts = [Part(p, f"{name}{i}{p.suffix}", d) for i, (p, d) in enumerate(zip(paths, descriptions, strict=True))]
+    return swift_model(name, whole, parts)
 
 
 def _fill(draft: Path, library: str, models: Sequence[SwiftModel]) -> None:

@@ -22,10 +22,9 @@ def run_command(
 
     from codegen.metal import executor
     from codegen.metal import package as kernels
-    from compiler import hybrid
     from compiler.driver import Options, load_library
     from compiler.errors import UserError
-    from compiler.execution import calls, samples
+    from compiler.execution import calls, parts, samples
     from compiler.proof import read_package
 
     classes: dict[str, tuple[str | int, ...]] = {}
@@ -33,9 +32,9 @@ def run_command(
         program = kernels.read(package)
         named = [program.buffers[i].name for i in program.of_kind("input")]
         results = executor.Session(program).run(samples.from_npz(inputs, named))
-    elif hybrid.is_package(package):
-        parts = hybrid.Session(package, load_library(Options()))
-        results = parts.run(samples.from_npz(inputs, parts.inputs))
+    elif parts.is_package(package):
+        whole = parts.Session(package, load_library(Options()))
+        results = whole.run(samples.from_npz(inputs, whole.plan.inputs))
     else:
         module = calls.select(read_package(package), function, package)
         classes = calls.classes(module.main)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from compiler.errors import UserError
-from compiler.execution import description, samples
+from compiler.execution import description, parts, samples
 from compiler.execution.description import Description, Feature
 from compiler.execution.running import MilSession
 from compiler.ir import Function, dtype, suggest
@@ -39,13 +39,19 @@ class Loaded:
         self.description: Description
         self._states: dict[int, dict[str, Array]] = {}
         self._next = 1
+        self._mil: MilSession | None = None
+        self._run: Callable[[Mapping[str, Array]], dict[str, Array]]
         if kernels.is_package(package):
             from codegen.metal import executor
 
             program = kernels.read(package)
             self.description = description.of_program(program)
-            self._metal = executor.Session(program)
-            self._mil: MilSession | None = None
+            self._run = executor.Session(program).run
+        elif parts.is_package(package):
+            from compiler.driver import Options, load_library
+
+            self.description, _ = parts.describe(package)
+            self._run = parts.Session(package, load_library(Options())).run
         else:
             from compiler.driver import Options, load_library
             from compiler.execution import calls
@@ -99,7 +105,8 @@ class Loaded:
             self._known(state)
         self._check(tensors)
         if self._mil is None:
-            return self._metal.run(tensors)
+            made = self._run(tensors)
+            return {f.name: _declared(f, made[f.name]) for f in self.description.outputs}
         fed = samples.fitted(tensors, self._main, [f.name for f in self.description.inputs])
         if self.description.states:
             self._mil.states = self._zeros if state is None else self._states[state]

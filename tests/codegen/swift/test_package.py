@@ -9,7 +9,7 @@ import pytest
 
 import compiler
 from codegen.swift import package
-from codegen.swift.model import join, swift_model
+from codegen.swift.model import swift_model
 from codegen.swift.names import literal, member_names, raw_block, type_name
 from compiler.cli import compile_app, planish_app
 from compiler.cli.console import run
@@ -87,19 +87,22 @@ def test_compile_writes_one_too(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert not (tmp_path / "x").exists()
 
 
-def _part(name: str, inputs: dict[str, tuple[int, ...]], outputs: dict[str, tuple[int, ...]]) -> Description:
-    sides = [tuple(Feature(n, "tensor", "f32", s) for n, s in side.items()) for side in (inputs, outputs)]
-    return Description(name, "mlprogram", *sides, os="ios17")
+def test_a_folder_of_parts_is_one_model(tmp_path: Path) -> None:
+    from tests.test_hybrid import inputs, model
 
-
-def test_parts_of_a_hybrid_are_joined_by_name() -> None:
-    a = _part("a", {"x": (1,), "m": (2,)}, {"h": (3,), "side": (1,)})
-    b = _part("b", {"h": (3,), "m": (2,)}, {"y": (1,)})
-    whole = join("w", [a, b])
-    assert [f.name for f in whole.inputs] == ["x", "m"]
-    assert [f.name for f in whole.outputs] == ["side", "y"]
-    with pytest.raises(UserError, match="'h' is f32, 3"):
-        join("w", [a, _part("b", {"h": (4,)}, {"y": (1,)})])
+    path = tmp_path / "warp.hybridpackage"
+    compiler.compile(model(), output=path, hybrid=True, inputs=inputs())
+    written = package.write([path], tmp_path / "Kit")
+    assert (written.library, written.models) == ("WarpKit", ("Warp",))
+    sources = written.path / "Sources" / "WarpKit"
+    names = ["Warp0.mlpackage", "Warp1.metalpackage", "Warp2.mlpackage"]
+    assert sorted(p.name for p in (sources / "Resources").iterdir()) == names
+    text = (sources / "Warp.swift").read_text(encoding="utf-8")
+    for name, number in zip(names, (1, 2, 3)):
+        assert f'part("{name}", part{number}JSON),' in text
+    assert [p.split(":")[0] for p in text.split("public let ")[1:3]] == ["y", "s"]
+    with pytest.raises(UserError, match="has its parts already"):
+        package.write([path], tmp_path / "Other", hybrid="Other")
 
 
 def test_what_swift_has_no_type_for_is_refused() -> None:

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_packages_of_real_models_build_and_pass_their_tests(tmp_path: Path, models_dir: Path) -> None:
-    workspace = Workspace(tmp_path, models_dir)
+def test_packages_of_real_models_build_and_pass_their_tests(tmp_path: Path, models_dir: Path, pairs_dir: Path) -> None:
+    workspace = Workspace(tmp_path, models_dir, pairs_dir)
     built = workspace.swift("build", "--build-tests", "-Xswiftc", "-warnings-as-errors", timeout=900)
     assert built.returncode == 0, built.stdout[-6000:] + built.stderr[-2000:]
     tested = workspace.swift("test", "--skip-build", timeout=600)

@@ -30,7 +30,7 @@ LIBRARY = "Models"
 class Workspace:
     """Everything in one folder: packages, the generated package with tests, cases, a command that serves."""
 
-    def __init__(self, folder: Path, models: Path) -> None:
+    def __init__(self, folder: Path, models: Path, pairs: Path) -> None:
         self.folder, self.models = folder, models
         self.cases: dict[str, Any] = {}
         rng = np.random.default_rng(7)
@@ -65,9 +65,10 @@ class Workspace:
         self._case("Speech", speech, frames, in_a_row=True)
         first, second = self._halves("gesture_mlp")
         hands = self._bundle("gesture_mlp")
+        warp = self._warp(pairs / "stn_grid_sample" / "model.onnx")
 
         self.package = folder / "package"
-        package.write([gesture, direction, picture, audio, text, speech, hands], self.package, LIBRARY)
+        package.write([gesture, direction, picture, audio, text, speech, hands, warp], self.package, LIBRARY)
         # The hybrid is a package of its own; its sources join the others, so that one build does for all.
         hybrid = package.write([first, second], folder / "hybrid", "Halves", "WholeHand")
         self._join(hybrid.path)
@@ -86,6 +87,7 @@ class Workspace:
             **os.environ,
             "PLANISH": str(self.serve),
             "PLANISH_CASES": str(self.folder / "cases.json"),
+            "PLANISH_PARTS": str(self.folder / "Warp.hybridpackage"),
             "PYTHONPATH": os.pathsep.join([str(HERE.parents[2]), os.environ.get("PYTHONPATH", "")]),
         }
 
@@ -116,6 +118,18 @@ class Workspace:
         path = multifunction.bundle(self.folder / "Hands.mlpackage", parts, options).path
         x = np.random.default_rng(3).standard_normal((4, 42)).astype(np.float32)
         self._case("HandsFour", path, [{"input": x}], function="four")
+        return path
+
+    def _warp(self, source: Path) -> Path:
+        """A spatial transformer that samples bicubically, which Core ML cannot: a folder of three parts."""
+        proto = onnx.load(str(source))
+        (sample,) = (n for n in proto.graph.node if n.op_type == "GridSample")
+        (mode,) = (a for a in sample.attribute if a.name == "mode")
+        mode.s = b"cubic"
+        out = self.folder / "Warp.hybridpackage"
+        path = Path(compiler.compile(proto, "ane", out, hybrid=True, precision="fp32", verify="fast").path)
+        rng = np.random.default_rng(5)
+        self._case("Warp", path, [{"in0": rng.random((1, 1, 36, 36)).astype(np.float32)} for _ in range(4)])
         return path
 
     def _halves(self, model: str) -> tuple[Path, Path]:

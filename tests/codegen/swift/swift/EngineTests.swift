@@ -12,6 +12,7 @@ extension Planish {
             try await check(Spectrum.self)
             try await check(Vowels.self)
             try await check(WholeHand.self)
+            try await check(Warp.self)
             try await check(HandsFour.self)
             #expect(HandsOne.parts[0].package == HandsFour.parts[0].package)
             #expect(try HandsOne.source().key != HandsFour.source().key)
@@ -177,6 +178,30 @@ extension Planish {
             kill(process, SIGCONT)
             #expect(try await engine.predict(one.given()) == one.expected())
             await engine.shutdown()
+        }
+
+        /// What `compile --hybrid` wrote, as it lies there: Core ML, kernels, Core ML, each in a process of its own.
+        @Test func aFolderOfPartsRunsAsItWasWritten() async throws {
+            let variable = try #require(ProcessInfo.processInfo.environment["PLANISH_PARTS"])
+            let folder = URL(fileURLWithPath: variable)
+            let whole = try HybridPackage(folder: folder)
+            #expect(whole.parts.map(\.kind) == ["coreml", "metal", "coreml"])
+            let engine = try await HybridEngine.inProcesses(folder: folder)
+            #expect(engine.description.inputs == Warp.modelDescription.inputs)
+            #expect(engine.description.outputs == Warp.modelDescription.outputs)
+            for one in try Case.of("Warp") { try await hold(one) { try await engine.predict($0) } }
+            let typed = try Warp(engine: engine)
+            let image = try Shaped<Float>(try #require(Case.of("Warp")[0].given().tensors["in0"]))
+            _ = try await typed.predict(.init(in0: image))
+            await engine.shutdown()
+            await #expect(throws: InferenceError.closed) { _ = try await typed.predict(.init(in0: image)) }
+            // In one process, as `planish serve` takes the whole folder too.
+            let one = try await ProcessEngine(package: folder)
+            for example in try Case.of("Warp") { try await hold(example) { try await one.predict($0) } }
+            await one.shutdown()
+            let empty = try temporaryFolder()
+            defer { try? FileManager.default.removeItem(at: empty) }
+            await #expect(throws: InferenceError.self) { try await HybridEngine.inProcesses(folder: empty) }
         }
 
         @Test func partsThatDoNotFitAreRefused() async throws {

@@ -18,7 +18,11 @@ public final class HybridEngine: InferenceEngine {
         var known = inputs
         for part in parts {
             var given = Features()
-            for feature in part.description.inputs { given.tensors[feature.name] = known.tensors[feature.name] }
+            for feature in part.description.inputs {
+                guard let tensor = known.tensors[feature.name], let type = feature.elementType else { continue }
+                // Core ML has 32 bits where kernels have 64.
+                given.tensors[feature.name] = feature.kind == .tensor ? try tensor.converted(to: type) : tensor
+            }
             let made = try await part.predict(given)
             known.tensors.merge(made.tensors) { $1 }
             known.texts.merge(made.texts) { $1 }
@@ -80,7 +84,11 @@ public final class HybridEngine: InferenceEngine {
         _ made: ModelDescription.Feature, _ taken: ModelDescription.Feature, _ part: String
     ) throws {
         let known = made.shape.compactMap { $0 }
-        guard made.dtype == taken.dtype, known.count != made.shape.count || taken.takes(known) else {
+        let alike =
+            made.dtype == taken.dtype
+            || made.kind == .tensor && taken.kind == .tensor && made.elementType?.family != nil
+                && made.elementType?.family == taken.elementType?.family
+        guard alike, known.count != made.shape.count || taken.takes(known) else {
             throw InferenceError.unsupported(
                 "'\(made.name)' is made as \(made.dtype)\(known), and '\(part)' takes \(taken.dtype) of \(taken.spelled)"
             )

@@ -24,6 +24,17 @@ public enum ElementType: String, Sendable, Codable, CaseIterable {
         case .int64, .uint64, .float64: 8
         }
     }
+
+    /// Types that `Tensor.converted(to:)` turns into each other.
+    enum Family { case truth, integer, real }
+
+    var family: Family {
+        switch self {
+        case .bool: .truth
+        case .int8, .int16, .int32, .int64, .uint8, .uint16, .uint32, .uint64: .integer
+        case .float16, .float32, .float64: .real
+        }
+    }
 }
 
 /// How many bytes or elements a shape has; nil where a size is negative or the number is more than `Int` holds.

@@ -72,11 +72,16 @@ extension TypedModel {
         wished: ComputeUnits = .all, store: CompiledModelStore? = nil
     ) async throws -> Placed<any InferenceEngine> {
         var loaded: [Placed<any InferenceEngine>] = []
-        for part in parts { loaded.append(try await part.load(wished: wished, store: store)) }
-        if loaded.count == 1 { return loaded[0] }
-        let outputs = modelDescription.outputs.map(\.name)
-        let engine = try HybridEngine(name: modelDescription.name, parts: loaded.map(\.engine), outputs: outputs)
-        return Placed(engine: engine, units: wished, refusals: loaded.flatMap(\.refusals))
+        do {
+            for part in parts { loaded.append(try await part.load(wished: wished, store: store)) }
+            if loaded.count == 1 { return loaded[0] }
+            let outputs = modelDescription.outputs.map(\.name)
+            let engine = try HybridEngine(name: modelDescription.name, parts: loaded.map(\.engine), outputs: outputs)
+            return Placed(engine: engine, units: wished, refusals: loaded.flatMap(\.refusals))
+        } catch {
+            for part in loaded { await part.engine.shutdown() }
+            throw error
+        }
     }
 
     /// For a `ModelCache`: the model by the hash of its packages.
