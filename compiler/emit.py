@@ -37,11 +37,13 @@ ROUNDS = 6
 def emit_and_prove(job: Job) -> Module:
     """Stages write and prove: the package at ``job.draft``, proven as far as its options ask.
 
-    Where half precision is to blame for a failed proof, the operators that lose too much move to f32 and the package is
-    written anew. A package that is to be compressed is proven before that and after.
+    Where half precision is to blame for a failed proof, values that it cannot hold are scaled, then the operators that
+    lose too much move to f32, and the package is written anew. A package that is to be compressed is proven before that
+    and after.
     """
     from compiler.proof.blame import failure
-    from compiler.proof.precision import Trial, culprits, halved
+    from compiler.proof.precision import Trial, culprits, halved, rescaled
+    from passes import rescale
 
     reference, lowered, tries = job.reference, job.lowered, job.tries
     library, options, report = job.library, job.options, job.report
@@ -70,8 +72,15 @@ def emit_and_prove(job: Job) -> Module:
 
     if target.precision == "fp16":
         keep.update(_quiet_norms(lowered, tries, expected, library, report))
+    trial = Trial(lowered, [list(t.values()) for t in tries], expected, library, target.os)
+    unscaled = target.precision == "fp16" and reference is not None
     for _ in range(ROUNDS):
         final = stored()
+        if unscaled and any(rescale.takes_scales(k["op"]) and k["reason"].startswith("constant") for k in report.kept):
+            unscaled, note = False, rescaled(trial)
+            if note:
+                report.note(note)
+                final = stored()
         put(final)
         if reference is not None:
             _prove(job, given, wanted, due)
@@ -89,10 +98,15 @@ def emit_and_prove(job: Job) -> Module:
             small = compress(compression, road)
             _predict(small, report)
             return small
-        trial = Trial(lowered, [list(t.values()) for t in tries], expected, library, target.os)
         with report.stage("locate") as stage:
             stage.quiet = True
-            more = culprits(trial, keep) if target.precision == "fp16" and trial.judge_full().passed else {}
+            blamed = target.precision == "fp16" and trial.judge_full().passed
+            note = rescaled(trial) if blamed and unscaled else ""
+            more = culprits(trial, keep) if blamed and not note else {}
+        unscaled = False
+        if note:
+            report.note(note)
+            continue
         if not more:
             break
         keep.update(more)

@@ -1,7 +1,8 @@
 """Which operators lose too much in half precision, found on the proof's own inputs.
 
-First by range: values that overflow to inf or sink below the smallest halves. Then by search: the smallest stretch of
-operators found that brings the error back under the limit when it stays in f32.
+First by range: values that overflow to inf or sink below the smallest halves; powers of two bring back what they can
+(:mod:`passes.rescale`). Then by search: the smallest stretch of operators found that brings the error back under the
+limit when it stays in f32.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from compiler.ir import F32, Module, Op, TensorType, Value, clone_function, clone_module
 from compiler.proof import Verdict, judge, run_mil
-from passes import half
+from passes import half, rescale
 
 if TYPE_CHECKING:
     from compiler.rewrite import Library
@@ -66,10 +67,27 @@ def culprits(trial: Trial, keep: Mapping[Op, str]) -> dict[Op, str]:
     return _search(trial, dict(keep))
 
 
+def rescaled(trial: Trial) -> str:
+    """Scales values of ``trial.lowered`` by powers of two, in place, where half precision cannot hold them as they are.
+
+    Returns:
+        What was done, in a sentence; empty if nothing was.
+    """
+    largest: dict[Value, float] = {}
+    why = ""
+    for index in range(len(trial.inputs)):
+        for value, array in _values(trial, index):
+            finite = np.abs(array[np.isfinite(array)])
+            largest[value] = max(largest.get(value, 0.0), float(finite.max(initial=0.0)))
+            why = why or (half.constant_loss(array, VALUE_LOSS) or "").replace("constant", "value", 1)
+    count = rescale.run(trial.lowered, largest) if why else 0
+    return f"scaled {count} values by powers of two: {why}" if count else ""
+
+
 def _out_of_range(trial: Trial) -> dict[Op, str]:
     """Operators that make or take a value that half precision cannot hold, by the values of the f32 evaluation."""
     found: dict[Op, str] = {}
-    for value, array in _values(trial):
+    for value, array in _values(trial, 0):
         loss = half.constant_loss(array, VALUE_LOSS)
         if loss is None:
             continue
@@ -83,8 +101,8 @@ def _out_of_range(trial: Trial) -> dict[Op, str]:
     return found
 
 
-def _values(trial: Trial) -> Iterator[tuple[Value, Array]]:
-    """Each f32 value of the main function with what it holds on the first set of inputs, a limited number at a time."""
+def _values(trial: Trial, index: int) -> Iterator[tuple[Value, Array]]:
+    """Each f32 value of the main function with what it holds on a set of inputs, a limited number at a time."""
     batch: list[Value] = []
     size = 0
     for op in trial.lowered.main.block.ops:
@@ -95,10 +113,10 @@ def _values(trial: Trial) -> Iterator[tuple[Value, Array]]:
                 batch.append(result)
                 size += 4 * (result.type.size or 1 << 20)
         if size > _PROBE_BYTES:
-            yield from zip(batch, probe(trial, batch), strict=True)
+            yield from zip(batch, probe(trial, batch, index), strict=True)
             batch, size = [], 0
     if batch:
-        yield from zip(batch, probe(trial, batch), strict=True)
+        yield from zip(batch, probe(trial, batch, index), strict=True)
 
 
 def probe(trial: Trial, values: Sequence[Value], index: int = 0) -> list[Array]:
