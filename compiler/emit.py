@@ -42,7 +42,7 @@ def emit_and_prove(job: Job) -> Module:
     and after.
     """
     from compiler.proof.blame import failure
-    from compiler.proof.precision import Trial, culprits, halved, rescaled
+    from compiler.proof.precision import Trial, culprits, halved, norms_in_full, rescaled
     from passes import rescale
 
     reference, lowered, tries = job.reference, job.lowered, job.tries
@@ -70,9 +70,9 @@ def emit_and_prove(job: Job) -> Module:
     def put(final: Module) -> None:
         write(final, job.draft, library, report, options.metadata)
 
-    if target.precision == "fp16":
-        keep.update(_quiet_norms(lowered, tries, expected, library, report))
     trial = Trial(lowered, [list(t.values()) for t in tries], expected, library, target.os)
+    if target.precision == "fp16":
+        keep.update(norms_in_full(trial, report))
     unscaled = target.precision == "fp16" and reference is not None
     for _ in range(ROUNDS):
         final = stored()
@@ -113,30 +113,6 @@ def emit_and_prove(job: Job) -> Module:
         report.note(f"moved {len(more)} operators to f32: {next(iter(more.values()))}")
     assert reference is not None
     raise failure(job.model, reference, trial, tries, options, report)
-
-
-def _quiet_norms(
-    lowered: Module,
-    tries: Sequence[Mapping[str, Array]],
-    expected: Sequence[Sequence[Array]],
-    library: Library,
-    report: Report,
-) -> dict[Op, str]:
-    """The norms that stay in f32 for their epsilon's sake; notes what becomes of the others'."""
-    from compiler.proof.precision import Trial, least_variance, quiet, with_tiny_epsilon
-
-    norms = with_tiny_epsilon(lowered)
-    if not norms:
-        return {}
-    trial = Trial(lowered, [list(t.values()) for t in tries], expected, library, report.target.os)
-    found = quiet(trial)
-    if len(found) < len(norms):
-        least = min(float(op.attributes["epsilon"]) for op in norms)
-        report.note(
-            f"epsilon {least:.0e} of {len(norms) - len(found)} norms becomes 6e-08, the smallest half: it would show "
-            f"in rows of variance under {least_variance(least):.1e}"
-        )
-    return found
 
 
 def know_the_model(module: Module, report: Report) -> None:

@@ -18,6 +18,7 @@ from compiler.proof import Verdict, judge, run_mil
 from passes import half, rescale
 
 if TYPE_CHECKING:
+    from compiler.report import Report
     from compiler.rewrite import Library
 
 Array = np.ndarray[Any, Any]
@@ -225,4 +226,19 @@ def quiet(trial: Trial) -> dict[Op, str]:
             low = variance[(variance > 0.0) & (variance < least_variance(epsilon))]
             if low.size:
                 found[op] = f"epsilon {epsilon:.3g} vanishes in half precision beside a variance of {low.min():.3g}"
+    return found
+
+
+def norms_in_full(trial: Trial, report: Report) -> dict[Op, str]:
+    """The norms that stay in f32 for their epsilon's sake; notes what becomes of the others'."""
+    norms = with_tiny_epsilon(trial.lowered)
+    if not norms:
+        return {}
+    found = quiet(trial)
+    if len(found) < len(norms):
+        least = min(float(op.attributes["epsilon"]) for op in norms)
+        report.note(
+            f"epsilon {least:.0e} of {len(norms) - len(found)} norms becomes 6e-08, the smallest half: it would show "
+            f"in rows of variance under {least_variance(least):.1e}"
+        )
     return found
