@@ -32,17 +32,28 @@ def test_a_norm_of_quiet_rows_stays_in_fp32_if_its_epsilon_is_tiny(tmp_path: Pat
     assert done.report.verify.worst[1].rel_l2 < 2e-3
 
 
+MASKS = {
+    "chosen": [helper.make_node("Where", ["c", "zero", "low"], ["m"], "mask")],
+    "computed": [
+        helper.make_node("Cast", ["c"], ["f"], "truth", to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["one", "f"], ["n"], "untruth"),
+        helper.make_node("Mul", ["n", "low"], ["m"], "mask"),
+    ],
+}
+
+
+@pytest.mark.parametrize("how", MASKS)
 @pytest.mark.parametrize("low", [-1e9, -1e13, float(np.finfo(np.float32).min)])
-def test_a_row_that_is_masked_whole_stays_as_it_is(tmp_path: Path, low: float) -> None:
+def test_a_row_that_is_masked_whole_stays_as_it_is(tmp_path: Path, low: float, how: str) -> None:
     """It is uniform where the mask leaves nothing of a score in f32; −4e4 in half would. −1e9 leaves large scores."""
     nodes = [
-        helper.make_node("Where", ["c", "zero", "low"], ["m"], "mask"),
+        *MASKS[how],
         helper.make_node("MatMul", ["q", "k"], ["s"], "scores"),
         helper.make_node("Add", ["s", "m"], ["a"], "masked"),
         helper.make_node("Softmax", ["a"], ["p"], "softmax", axis=-1),
         helper.make_node("MatMul", ["p", "v"], ["y"], "values"),
     ]
-    constants = {"zero": np.array(0, np.float32), "low": np.array(low, np.float32)}
+    constants = {name: np.array(x, np.float32) for name, x in {"zero": 0, "one": 1, "low": low}.items()}
     shapes = {"q": [1, 2, 6, 8], "k": [1, 2, 8, 6], "v": [1, 2, 6, 8]}
     model = model_of(nodes, shapes, {"y": F}, constants)
     model.graph.input.append(helper.make_tensor_value_info("c", TensorProto.BOOL, [1, 1, 6, 6]))
