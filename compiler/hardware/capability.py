@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from compiler.hardware.facts import Chip, Limit, advice, limits, operators
@@ -37,8 +37,11 @@ def refusal(op: Op, chip: Chip, ios: int) -> Refusal | None:
     if not fact.on(chip.tier):
         when = "on no chip" if fact.since == "never" else f"from the {fact.since} generation on"
         return Refusal("operator", f"the ANE takes {name} {when}", fact.remedy, fact.source)
+    refused = _by_types(name, tuple(type_ for _, type_ in activations(op)), chip.tier)
+    if refused is not None:
+        return refused
     for limit in _limits_of(name):
-        found = _CHECKS[limit.check](op, limit, chip.tier, ios)
+        found = _CHECKS[limit.check](op, limit, chip.tier, ios) if limit.check in _CHECKS else None
         if found is not None:
             return Refusal(limit.id, limit.text.format(**found), limit.remedy, limit.source)
     return None
@@ -71,6 +74,16 @@ def is_parameter(value: Value) -> bool:
     return op is not None and (op.defn.constant is not None or "constexpr_" in op.name)
 
 
+@lru_cache(maxsize=4096)  # layers repeat
+def _by_types(name: str, types: tuple[TensorType, ...], tier: str) -> Refusal | None:
+    """The first reason that the types of what flows through an operator are enough for."""
+    for limit in _limits_of(name):
+        found = _TYPE_CHECKS[limit.check](types, limit, tier) if limit.check in _TYPE_CHECKS else None
+        if found is not None:
+            return Refusal(limit.id, limit.text.format(**found), limit.remedy, limit.source)
+    return None
+
+
 @cache
 def _limits_of(name: str) -> tuple[Limit, ...]:
     return tuple(limit for limit in limits() if not limit.operators or name in limit.operators)
@@ -82,35 +95,36 @@ def _advice_on(name: str) -> tuple[Limit, ...]:
 
 
 _Check = Callable[[Op, Limit, str, int], dict[str, Any] | None]
+_TypeCheck = Callable[[Sequence[TensorType], Limit, str], dict[str, Any] | None]
 
 
-def _element_type(op: Op, limit: Limit, tier: str, ios: int) -> dict[str, Any] | None:
-    for _, type_ in activations(op):
+def _element_type(types: Sequence[TensorType], limit: Limit, tier: str) -> dict[str, Any] | None:
+    for type_ in types:
         if type_.dtype.name in limit.facts["types"]:
             return {"type": {"f32": "fp32", "i32": "int32"}.get(type_.dtype.name, type_.dtype.name)}
     return None
 
 
-def _rank(op: Op, limit: Limit, tier: str, ios: int) -> dict[str, Any] | None:
+def _rank(types: Sequence[TensorType], limit: Limit, tier: str) -> dict[str, Any] | None:
     most = limit.number("most", tier)
-    rank = max((t.rank or 0 for _, t in activations(op)), default=0)
+    rank = max((t.rank or 0 for t in types), default=0)
     return {"rank": rank, "most": most} if rank > most else None
 
 
-def _static_shape(op: Op, limit: Limit, tier: str, ios: int) -> dict[str, Any] | None:
-    for _, type_ in activations(op):
+def _static_shape(types: Sequence[TensorType], limit: Limit, tier: str) -> dict[str, Any] | None:
+    for type_ in types:
         if not type_.is_static:
             return {"dim": next((str(d) for d in type_.shape or ("unknown rank",) if not isinstance(d, int)), "?")}
     return None
 
 
-def _empty(op: Op, limit: Limit, tier: str, ios: int) -> dict[str, Any] | None:
-    return {} if any(t.size == 0 for _, t in activations(op)) else None
+def _empty(types: Sequence[TensorType], limit: Limit, tier: str) -> dict[str, Any] | None:
+    return {} if any(t.size == 0 for t in types) else None
 
 
-def _extent(op: Op, limit: Limit, tier: str, ios: int) -> dict[str, Any] | None:
+def _extent(types: Sequence[TensorType], limit: Limit, tier: str) -> dict[str, Any] | None:
     most, channels = limit.number("most", tier), limit.facts["channels"]
-    for _, type_ in activations(op):
+    for type_ in types:
         sizes = [d for d in type_.shape or () if isinstance(d, int)]
         # The channel axis is the third from behind in (B, C, H, W), which is how the ANE sees lower ranks too.
         for i, size in enumerate(sizes):
@@ -189,12 +203,15 @@ def _static(value: Value | None) -> tuple[int, ...]:
     return value.type.static_shape
 
 
-_CHECKS: dict[str, _Check] = {
+_TYPE_CHECKS: dict[str, _TypeCheck] = {
     "element_type": _element_type,
     "rank": _rank,
     "static_shape": _static_shape,
     "empty": _empty,
     "extent": _extent,
+}
+
+_CHECKS: dict[str, _Check] = {
     "contraction": _contraction,
     "kernel_width": _kernel_width,
     "conv_3d": _conv_3d,

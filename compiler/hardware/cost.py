@@ -143,13 +143,14 @@ def is_free_after(op: Op, unit: str) -> bool:
         return False
     if kind == "quantize":
         return True
-    product = bool(work(source).flops)
+    product = kinds().get(short_name(source)) in _PRODUCTS
     if unit == "ane" and name in _AFFINE:
         return product and _channelwise(op)
     ends = unit == "ane" and (kinds().get(short_name(source)) == "binary" or short_name(source) in _POOLS)
     return kind == "unary" and (product or ends)
 
 
+_PRODUCTS = frozenset({"conv", "matmul", "attention", "recurrent"})
 _AFFINE = frozenset({"add", "sub", "mul", "real_div", "batch_norm"})
 _POOLS = frozenset({"avg_pool", "max_pool", "l2_pool"})
 

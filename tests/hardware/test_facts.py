@@ -51,10 +51,10 @@ def test_every_figure_of_a_chip_has_a_source() -> None:
 
 
 def test_limits_name_operators_and_checks_that_exist() -> None:
-    from compiler.hardware.capability import _CHECKS
+    from compiler.hardware.capability import _CHECKS, _TYPE_CHECKS
 
     for limit in (*hardware.limits(), *facts.advice()):
-        assert limit.check in _CHECKS
+        assert limit.check in {**_CHECKS, **_TYPE_CHECKS}
         assert all(mil.since(n) for n in limit.operators)
 
 
