@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from compiler import onnx_backend
     from compiler.compression.settings import Data
-    from compiler.driver import Compilation, Verify
+    from compiler.driver import Compilation, Emitted, Verify
     from compiler.features.wishes import Wishes
     from compiler.multifunction import Bundle
     from compiler.report import Progress
@@ -53,6 +53,8 @@ def compile(
     range_method: str = "mse",
     prune: float | None = None,
     hybrid: bool = False,
+    emit: Emitted | str = "package",
+    kernels: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Compilation:
     """Compiles an ONNX model into a Core ML package on disk and proves it against onnxruntime.
@@ -79,6 +81,8 @@ def compile(
         ranges: a file that keeps the ranges of activations: read if it is there, written if not.
         range_method: ``minmax``, ``percentile`` or ``mse``: how ranges are found.
         prune: the share of channels to cut out of each layer whose channels can go, as 0.3.
+        emit: ``package``, or ``stubs`` for a file of the Metal kernels that rules name, to be written by hand.
+        kernels: a Metal file of such kernels.
         hybrid: make operators that Core ML cannot express Metal kernels, and the package a folder of parts.
         progress: who is told how far it is, as the command line is.
 
@@ -118,6 +122,8 @@ def compile(
         page=report,
         compression=compression,
         hybrid=hybrid,
+        emit=known("what to emit", emit, ("package", "stubs")),  # type: ignore[arg-type]  # it has just been checked
+        kernels=kernels,
     )
     return compile_model(model, output, options, progress)
 

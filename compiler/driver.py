@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compiler.emit import emit_and_prove, know_the_model, to_prove, write
-from compiler.errors import UnsupportedError
+from compiler.errors import UnsupportedError, UserError
 from compiler.garbage import rare_collections
 from compiler.ir import Module
 from compiler.job import Job
-from compiler.options import Options, Verify
+from compiler.options import Emitted, Options, Verify
 from compiler.output import Output
 from compiler.proof import read_package
 from compiler.report import Progress, Report, Silent
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Compilation",
+    "Emitted",
     "Options",
     "Verify",
     "at_stage",
@@ -69,6 +70,12 @@ def compile_model(
         UnsupportedError: the target or this compiler cannot do what the model needs.
         VerificationError: the package does not compute what the model computes; ``report`` holds how far it is off.
     """
+    if (options.kernels is not None or options.emit == "stubs") and options.target.unit != "metal":
+        raise UserError("only Metal kernels are written by hand", "--target metal")
+    if options.emit == "stubs":
+        from compiler import stubs
+
+        return stubs.write_stubs(model, output, options, progress)
     if options.hybrid:
         from compiler import hybrid
 

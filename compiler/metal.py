@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compiler.emit import origin
-from compiler.errors import UnsupportedError, VerificationError
+from compiler.errors import UnsupportedError, UserError, VerificationError
 from compiler.ir import Module, Op, Value
 from compiler.job import Job, conclude
 from compiler.proof import Reference, compare
@@ -96,11 +96,15 @@ def emit_and_prove(job: Job) -> Module:
 
 
 def _write(job: Job, full: frozenset[Value]) -> Program:
-    from codegen.metal import emit, package
+    from codegen.metal import emit, lint, package
+    from codegen.metal.by_hand import Handwritten
 
     options, report = job.options, job.report
     with report.stage("write") as stage:
-        program = emit.emit(job.lowered, options.target.precision == "fp16", full)
+        hand = Handwritten(options.kernels) if options.kernels is not None else None
+        program = emit.emit(job.lowered, options.target.precision == "fp16", full, hand)
+        if hand is not None and (found := lint.check(program.source)):
+            raise UserError(f"{hand.path}:{found[0]}", "what Metal's language has (docs/metal.md)")
         said = options.metadata.attributes() if options.metadata is not None else {}
         program.metadata = {**said, **origin(job.lowered, job.library, report)}
         package.write(program, job.draft)
@@ -163,6 +167,7 @@ def sentence(facts: Mapping[str, Any]) -> str:
 def _prove(job: Job, expected: Sequence[Sequence[Array]]) -> None:
     """Runs the package as it was written, in several orders of threads, and compares."""
     from codegen.metal import executor, package
+    from codegen.metal.library import DispatchError
 
     names = job.lowered.main.output_names
     orders = ORDERS.get(job.options.verify, (0,))
@@ -170,16 +175,24 @@ def _prove(job: Job, expected: Sequence[Sequence[Array]]) -> None:
         session = executor.Session(package.read(job.draft))
         ours = []
         for inputs in job.tries:
-            found = [session.run(inputs, order) for order in orders]
+            try:
+                found = [session.run(inputs, order) for order in orders]
+            except DispatchError as e:
+                raise VerificationError(f"kernel {e}", _wrong(job)) from e
             for other in found[1:]:
                 for name in names:
                     if not np.array_equal(found[0][name], other[name], equal_nan=True):
                         raise VerificationError(
                             f"output '{name}' depends on the order in which threads run: a barrier is missing",
-                            "report it with the model",
+                            _wrong(job),
                         )
             ours.append([found[0][name] for name in names])
         conclude(stage, job.report, names, ours, expected)
+
+
+def _wrong(job: Job) -> str:
+    """What to do about kernels that break a rule of Metal's."""
+    return "mend it" if job.options.kernels is not None else "report it with the model"
 
 
 def _lost_in_half(lowered: Module, inputs: Mapping[str, Array]) -> list[Value]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from compiler.compression.settings import Settings
 
 Array = np.ndarray[Any, Any]
+Emitted = Literal["package", "stubs"]
 Verify = Literal["full", "fast", "off"]
 
 
@@ -34,6 +35,8 @@ class Options:
         metadata: what the package says of itself, besides where it comes from.
         page: where an HTML page about the compile goes, if one is wanted.
         compression: what to make smaller, and how.
+        emit: what to write: the package, or stubs of the Metal kernels that rules name.
+        kernels: a Metal file with kernels that take the place of those.
         hybrid: whether operators that Core ML cannot express become Metal kernels between Core ML packages.
     """
 
@@ -48,3 +51,5 @@ class Options:
     page: str | Path | None = None
     compression: Settings | None = None
     hybrid: bool = False
+    emit: Emitted = "package"
+    kernels: str | Path | None = None

@@ -17,6 +17,8 @@ class Group:
     anchor: ir.Op | None
     members: set[ir.Op]
     roots: list[ir.Value]
+    #: What the user calls it, who writes it: nothing else joins it.
+    name: str = ""
 
     @property
     def last(self) -> ir.Op:
@@ -53,6 +55,8 @@ class Plan:
         out: dict[Group, set[int]] = {}
         for user in op.result.users:
             owner = self.owner.get(user)
+            if owner is not None and owner.name:
+                return None
             if owner is not None and user is owner.anchor:
                 places = {i for i, v in enumerate(user.operands) if v is op.result}
                 out.setdefault(owner, set()).update(places)

@@ -126,4 +126,4 @@ def _can_lie_elsewhere(plan: Plan, value: ir.Value, outputs: set[ir.Value]) -> b
     if value in outputs or value in plan.joined or value.op is None:
         return False
     owner = plan.owner.get(value.op)
-    return (owner is not None and value in owner.roots) or value.op.name == "metal.concat"
+    return (owner is not None and value in owner.roots and not owner.name) or value.op.name == "metal.concat"

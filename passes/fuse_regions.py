@@ -1,6 +1,6 @@
 """Kernels from metal.* operators: what touches the data anyway takes its neighbours' arithmetic along.
 
-Four decisions, in this order:
+Four decisions, in this order, once kernels that the user writes (:mod:`passes.fuse_by_hand`) are set apart:
 
 1. **Siblings** (:mod:`passes.fuse_siblings`). What reads one tensor in the same way becomes one operator.
 2. **Epilogues** (:mod:`passes.fuse_epilogues`). From each anchor (convolution, product, reduction …) forward,
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from compiler import ir
 from compiler.dialects.metal import ANCHORS, MOVEMENT, POINTWISE
+from passes import fuse_by_hand as by_hand
 from passes.fuse_cost import affordable, only_renames
 from passes.fuse_epilogues import grown
 from passes.fuse_groups import Group, Plan, size_of
@@ -42,7 +43,8 @@ def run(module: ir.Module) -> int:
         if op.name == "metal.concat":
             merge_adjacent_slices(op)
     _drop_dead(block)
-    merged = merge(block)
+    by_hand.take(plan, block)
+    merged = merge(block, plan.owner)
     for op in reversed(list(block.ops)):
         if op.defn.constant is not None and block.first is not None and op is not block.first:
             block.insert_before(block.first, block.remove(op))
@@ -65,7 +67,7 @@ def run(module: ir.Module) -> int:
 def _pool_where_it_is_read(plan: Plan, op: ir.Op, outputs: set[ir.Value]) -> None:
     """Takes a pool's kernel back if its reader may as well compute it."""
     group = plan.owner[op]
-    if group.members != {op} or op.result in outputs:
+    if group.name or group.members != {op} or op.result in outputs:
         return
     readers = plan.readers(op)
     if readers is not None and len(readers) == 1 and _all_afford(op, readers):
@@ -121,7 +123,8 @@ def _build(block: ir.Block, plan: Plan) -> None:
         region.append(ir.Op("ir.return", [new[r] for r in group.roots]))
         kind = group.anchor.name.removeprefix("metal.") if group.anchor is not None else "map"
         loc = ir.Location.fuse((op.loc for op in ops if op.loc.nodes), "fuse_regions")
-        kernel = ir.Op("metal.kernel", outside, [r.type for r in group.roots], {"kind": kind}, [region], loc)
+        how = {"kind": kind, "name": group.name}
+        kernel = ir.Op("metal.kernel", outside, [r.type for r in group.roots], how, [region], loc)
         block.insert_before(group.last, kernel)
         for root, stored in zip(group.roots, kernel.results, strict=True):
             stored.name = root.name

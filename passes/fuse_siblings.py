@@ -6,7 +6,7 @@ result stand for the results. Those of which something is computed together stay
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,8 @@ Array = np.ndarray[Any, Any]
 MOST = 8
 
 
-def merge(block: ir.Block) -> set[ir.Op]:
-    """Merges the siblings of a block.
+def merge(block: ir.Block, taken: Container[ir.Op]) -> set[ir.Op]:
+    """Merges the siblings of a block, but for those that are ``taken``.
 
     Returns:
         The operators that stand for several; every user of their results is a slice that is one of their parts.
@@ -30,7 +30,7 @@ def merge(block: ir.Block) -> set[ir.Op]:
     made: set[ir.Op] = set()
     families: dict[Any, list[ir.Op]] = {}
     for op in block.ops:
-        key = _family(op)
+        key = None if op in taken else _family(op)
         if key is not None:
             families.setdefault(key, []).append(op)
     for family in families.values():

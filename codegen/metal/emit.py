@@ -11,11 +11,12 @@ import numpy as np
 from codegen.metal import helpers, kernels
 from codegen.metal.access import Access, static
 from codegen.metal.body import Body
+from codegen.metal.by_hand import Handwritten, stub
 from codegen.metal.launch import Array, Launch, Packing
 from codegen.metal.program import STORED, Binding, Buffer, Dispatch, Program, row_major, store_type
+from codegen.metal.schedule import schedule
 from compiler import ir
-from compiler.errors import UnsupportedError
-from passes import memory_plan
+from compiler.errors import UnsupportedError, UserError
 from passes.fuse_joins import split_dimensions
 from passes.half import constant_loss
 
@@ -39,7 +40,7 @@ class _Place:
 
 
 class _Emitter:
-    def __init__(self, module: ir.Module, half: bool, full: frozenset[ir.Value]) -> None:
+    def __init__(self, module: ir.Module, half: bool, full: frozenset[ir.Value], hand: Handwritten | None) -> None:
         self.main = module.main
         self.half = half
         self.full = full
@@ -49,6 +50,8 @@ class _Emitter:
         self.texts: dict[str, str] = {}  # the text of a kernel without its name, and its name
         self.taken: set[str] = set()
         self.written: list[str] = []
+        self.hand = hand
+        self.stubs: list[str] = []  # of kernels that the user names
 
     def run(self) -> Program:
         program = self.program
@@ -81,11 +84,14 @@ class _Emitter:
                 raise UnsupportedError(f"{op.name} has no place in a Metal program", "--target cpu")
         order = {b: i for i, b in enumerate(self._output_order())}
         assert len(order) == len(self.main.outputs)
-        _lifetimes(program)
-        _waits(program)
-        _pack(program)
+        schedule(program)
+        if self.hand is not None:
+            self.hand.finish()
         body = "".join(self.written)
-        program.source = HEADER + helpers.used_by(body) + body
+        if self.hand is None:
+            program.source = HEADER + helpers.used_by(body) + body
+        else:  # first, so that its lines keep their numbers
+            program.source = f"{self.hand.text.rstrip()}\n{helpers.used_by(body, self.hand.text)}{body}"
         return program
 
     def _output_order(self) -> list[int]:
@@ -184,14 +190,21 @@ class _Emitter:
             raise UnsupportedError(f"a kernel would need {len(bindings)} buffers of {MOST_BUFFERS}", "--target cpu")
         body = Body(accesses, kernels.ELEMENTS)
         launch = kernels.write(body, op, outs)
-        name = self._text(op, parameters, launch, body)
+        name, text = self._text(op, parameters, launch, body)
+        groups, threads = launch.groups, launch.threads
+        if op.attributes["name"]:
+            written = stub(name, text, _comment(op), groups, threads)
+            self.stubs += [written] if written not in self.stubs else []
+            if self.hand is not None and name in self.hand.kernels:
+                groups, threads = self.hand.instead_of(name, written, groups, threads)
+                self.written = [w for w in self.written if f"\nkernel void {name}(" not in w]
         values = dict.fromkeys(v for v in (*op.operands, *op.results) if v is not None)
         moved = sum(self._bytes(v, b) for v, b in zip(values, bindings, strict=True))
         self.program.dispatches.append(
             Dispatch(
                 name,
-                launch.groups,
-                launch.threads,
+                groups,
+                threads,
                 tuple(bindings),
                 op.attributes["kind"],
                 op.loc.nodes,
@@ -205,38 +218,63 @@ class _Emitter:
         buffer = self.program.buffers[binding.buffer]
         return min(buffer.size, math.prod(static(value)) * np.dtype(STORED[buffer.store]).itemsize)
 
-    def _text(self, op: ir.Op, parameters: list[str], launch: Launch, body: Body) -> str:
-        """The name of the kernel, which is written unless the same text is there already."""
+    def _text(self, op: ir.Op, parameters: list[str], launch: Launch, body: Body) -> tuple[str, str]:
+        """The name of the kernel, which is written unless the same text is there already, and its text."""
         listed = [f"{p} [[buffer({i})]]" for i, p in enumerate(parameters)]
         listed += [f"{type_} {name} [[{attribute}]]" for type_, name, attribute in launch.positions]
         several = sum(map(len, listed)) > 70
         separator = ",\n    " if several else ", "
         head = ("\n    " if several else "") + separator.join(listed) + ("\n" if several else "")
         text = f"({head}) {{\n" + "\n".join([*launch.opening, *body.lines]) + "\n}\n"
-        if text in self.texts:
-            return self.texts[text]
-        stem = f"{op.attributes['kind']}_{'x'.join(map(str, static(op.results[0])))}"
+        stem = f"{op.attributes['name'] or op.attributes['kind']}_{'x'.join(map(str, static(op.results[0])))}"
+        key = op.attributes["name"] + text
+        if key in self.texts:
+            return self.texts[key], text
         name, count = stem, 1
         while name in self.taken:
             count += 1
             name = f"{stem}_{count}"
         self.taken.add(name)
-        self.texts[text] = name
+        self.texts[key] = name
         self.written.append(f"\n{_comment(op)}\nkernel void {name}{text}")
-        return name
+        return name, text
 
 
-def emit(module: ir.Module, half: bool = False, full: frozenset[ir.Value] = frozenset()) -> Program:
+def emit(
+    module: ir.Module,
+    half: bool = False,
+    full: frozenset[ir.Value] = frozenset(),
+    hand: Handwritten | None = None,
+) -> Program:
     """The program of a module whose main function holds kernels, joins and constants.
 
     Args:
         half: floats between kernels, and constants that survive it, lie in buffers as halves.
         full: values that lie in buffers as floats all the same.
+        hand: kernels that the user wrote, in place of those of their names.
 
     Raises:
         UnsupportedError: no template writes a kernel.
+        UserError: a kernel of the user's has another signature, or no place.
     """
-    return _Emitter(module, half, full).run()
+    return _Emitter(module, half, full, hand).run()
+
+
+def stubs(module: ir.Module, half: bool = False) -> str:
+    """A Metal file of the kernels that rules name, for the user to write: signatures, and bodies to start from.
+
+    Raises:
+        UserError: no rule names one.
+    """
+    emitter = _Emitter(module, half, frozenset(), None)
+    emitter.run()
+    if not emitter.stubs:
+        raise UserError(
+            "no rule names a kernel that is to be written by hand",
+            "--rules FILE with a rule of stage metal that gives metal.by_hand (docs/metal.md shows one)",
+        )
+    body = "".join(emitter.stubs)
+    return f"{HEADER}{helpers.used_by(body)}{body}"
 
 
 def _nibbles(value: ir.Value) -> str:
@@ -282,58 +320,3 @@ def _split_strides(strides: Sequence[int], coarse: Sequence[int], fine: Sequence
             out[d] = stride
             stride *= fine[d]
     return tuple(out)
-
-
-def _lifetimes(program: Program) -> None:
-    seen: set[int] = set()
-    for step, d in enumerate(program.dispatches):
-        for b in d.bindings:
-            buffer = program.buffers[b.buffer]
-            if b.buffer not in seen:
-                seen.add(b.buffer)
-                buffer.first = step
-            buffer.last = step
-
-
-def _waits(program: Program) -> None:
-    """Marks the dispatches that must wait for those before them: a barrier stands in front of each."""
-    read: set[int] = set()
-    written: set[int] = set()
-    for i, d in enumerate(program.dispatches):
-        reads = {b.buffer for b in d.bindings if not b.writes}
-        writes = {b.buffer for b in d.bindings if b.writes}
-        # Parts of one joined buffer lie apart, so two writers of it need not wait for each other.
-        wait = bool(reads & written or writes & read)
-        if wait:
-            read, written = set(), set()
-        read |= reads
-        written |= writes
-        if d.wait != wait:
-            program.dispatches[i] = Dispatch(
-                d.kernel, d.groups, d.threads, d.bindings, d.kind, d.nodes, d.macs, d.bytes, wait
-            )
-
-
-def _pack(program: Program) -> None:
-    """Gives scratch buffers their offsets in the heap, constants theirs in the weights file.
-
-    Dispatches between two barriers run at the same time, so that a buffer lives from the first barrier interval that
-    touches it to the last.
-    """
-    interval, count = [], -1
-    for d in program.dispatches:
-        count += d.wait or count < 0
-        interval.append(count)
-    scratch = program.of_kind("scratch")
-    spans = [
-        memory_plan.Span(program.buffers[i].size, interval[program.buffers[i].first], interval[program.buffers[i].last])
-        for i in scratch
-    ]
-    offsets, program.heap = memory_plan.pack(spans) if spans else ([], 0)
-    program.bound = memory_plan.lower_bound(spans) if spans else 0
-    for i, at in zip(scratch, offsets, strict=True):
-        program.buffers[i].offset = at
-    at = 0
-    for i in program.of_kind("constant"):
-        program.buffers[i].offset = at
-        at += math.ceil(program.buffers[i].size / memory_plan.ALIGNMENT) * memory_plan.ALIGNMENT

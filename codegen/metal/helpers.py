@@ -79,7 +79,7 @@ _HELPERS = {
 }
 
 
-def used_by(text: str) -> str:
-    """The functions that kernels call."""
+def used_by(text: str, given: str = "") -> str:
+    """The functions that kernels call, but for those whose source is ``given``."""
     sources = [source for name, source in _HELPERS.items() if re.search(rf"\b{name}\(", text)]
-    return "".join(dict.fromkeys(sources))
+    return "".join(source for source in dict.fromkeys(sources) if source.strip() not in given)

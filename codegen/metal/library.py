@@ -112,7 +112,8 @@ def _parts(source: str) -> list[tuple[str, list[Signature]]]:
     """The source cut into pieces of some kernels each, every piece with what comes before the first kernel."""
     marker = "\nkernel void "
     head, *bodies = source.split(marker)
-    if any(not b.rstrip().endswith("}") for b in bodies):  # something stands between kernels: keep it in one piece
+    alone = len(signatures(source)) == len(bodies) and all(b.rstrip().endswith("}") for b in bodies)
+    if not alone:  # something stands between kernels: keep it in one piece
         return [(source, signatures(source))]
     out = []
     for at in range(0, len(bodies), _PER_OBJECT):

@@ -72,6 +72,12 @@ def compile_command(
     hybrid: Annotated[
         bool, typer.Option("--hybrid", help="Metal kernels for what Core ML cannot express, in a folder of parts.")
     ] = False,
+    emit: Annotated[
+        str, typer.Option(help="package, or stubs: a file of the Metal kernels that rules name, to write by hand.")
+    ] = "package",
+    kernels: Annotated[
+        Path | None, typer.Option(metavar="FILE.metal", help="Kernels written by hand, in place of those.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Compile an ONNX model into a Core ML package and prove that it computes what the model computes."""
@@ -112,6 +118,8 @@ def compile_command(
             range_method=range_method,
             prune=prune,
             hybrid=hybrid,
+            emit=emit,
+            kernels=kernels,
             progress=lines,
         )
     except VerificationError as e:
@@ -136,6 +144,9 @@ def _summary(done: Compilation, lines: Lines, seconds: float) -> None:
     from compiler import hybrid, metal, placement
 
     report = done.report
+    if done.path.suffix == ".metal":
+        lines.console.print(f"{report.output} in {seconds:.1f} s", style="bold", markup=False)
+        return
     if report.placement.get("unit") == "hybrid":
         lines.end("plan", hybrid.sentence(report.placement), "")
     elif report.target.unit == "metal":

@@ -8,9 +8,10 @@ Operators come in three roles, which is all that fusion needs to know:
   being one number, one for each index of ``axis``, or one for each ``block`` of them;
 - ``anchor``: the rest: reductions, products, windows, recurrences. A kernel holds at most one.
 
-``metal.kernel`` holds a region of the above over whole tensors: what one dispatch computes. ``metal.join`` says its
-operands lie side by side in one buffer, so that nobody need move them there. ``metal.trim`` says how many rows of a
-buffer hold something, where that is only known at run time.
+``metal.kernel`` holds a region of the above over whole tensors: what one dispatch computes. ``metal.by_hand`` is its
+first operand, computed from the others by a kernel that the user names and writes. ``metal.join`` says its operands lie
+side by side in one buffer, so that nobody need move them there. ``metal.trim`` says how many rows of a buffer hold
+something, where that is only known at run time.
 
 Rules of stage ``metal`` bring onnx.* here; ``passes/fuse_regions.py`` makes the kernels.
 """
@@ -77,6 +78,7 @@ _OPERANDS: dict[str, str] = {
     "nms": "boxes scores",
     "grid_sample": "x grid",
     # structure
+    "by_hand": "value x*",
     "join": "x*",
     "trim": "x count",
     "kernel": "x*",
@@ -127,8 +129,9 @@ _ATTRIBUTES: dict[str, dict[str, AttributeKind]] = {
     "scatter_elements": {"axis": "int", "kind": "string"},
     "nms": {"limit": "int", "iou": "float", "score": "float", "center": "bool"},
     "grid_sample": {"mode": "string", "padding": "string", "align": "bool"},
+    "by_hand": {"kernel": "string"},
     "join": {"axis": "int"},
-    "kernel": {"kind": "string"},
+    "kernel": {"kind": "string", "name": "string"},
 }
 
 _RESULTS = {"lstm": "y h c", "gru": "y h", "rnn": "y h", "top_k": "values indices", "nms": "rows count", "kernel": "y*"}
@@ -141,7 +144,7 @@ MOVEMENT = frozenset(
         *("strided", "dequantize"),
     )
 )
-STRUCTURE = frozenset({"metal.join", "metal.trim", "metal.kernel"})
+STRUCTURE = frozenset({"metal.by_hand", "metal.join", "metal.trim", "metal.kernel"})
 ANCHORS = frozenset(f"metal.{n}" for n in _OPERANDS) - POINTWISE - MOVEMENT - STRUCTURE
 
 _BOOLEAN = frozenset(f"metal.{n}" for n in (*COMPARISONS, *TESTS))
@@ -253,7 +256,7 @@ def _shape(name: str, operands: Sequence[TensorType], attributes: Mapping[str, A
             return first
         case "metal.gather_elements":
             return operands[1].static_shape
-        case "metal.softmax" | "metal.normalize" | "metal.scan" | "metal.trim":
+        case "metal.softmax" | "metal.normalize" | "metal.scan" | "metal.trim" | "metal.by_hand":
             return first
         case "metal.reduce":
             return tuple(1 if i in attributes["axes"] else n for i, n in enumerate(first))
