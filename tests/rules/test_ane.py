@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,16 @@ import pytest
 from onnx import TensorProto, helper
 
 import compiler
-from compiler import hardware
+from compiler import driver, hardware
+from compiler.ir import clone_module
+from compiler.proof import run_mil
 from passes import place
 from tests.test_driver import F, model_of
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+import architectures
+import placement
 
 RNG = np.random.default_rng(0)
 
@@ -86,3 +94,31 @@ def test_a_comparison_of_integers_that_chooses_floats_is_one_of_halves(tmp_path:
     equal = next(op for op in done.module.walk() if op.name == "mil.equal")
     assert hardware.refusal(equal, hardware.chip("A15"), 18) is None
     assert done.report.verify.worst[1].agree in (None, 1.0)
+
+
+def test_the_form_of_a_transformer_block_equals_the_plain_one(tmp_path: Path) -> None:
+    """To 1e-5 in fp32, against the model itself and against the package for the CPU; and it has that form."""
+    model = architectures.encoder("block", 24, 1, 64, 4, 128, batch=2)
+    x = RNG.standard_normal((2, 24, 64)).astype(np.float32)
+    shaped, plain = (
+        compiler.compile(model, unit, tmp_path / f"{unit}.mlpackage", precision="fp32", inputs={"input": x})
+        for unit in ("ane", "cpu")
+    )
+    names = [op.name.removeprefix("mil.") for op in shaped.module.main.block.ops]
+    assert names.count("conv") == 6
+    assert names.count("einsum") == 2 * 4  # two for each head
+    assert not {"linear", "matmul"} & set(names)
+    assert shaped.report.verify.worst[1].rel_l2 <= 1e-5
+    library = driver.load_library(driver.Options())
+    ours, theirs = (run_mil(clone_module(done.module), [[x]], library)[0][0] for done in (shaped, plain))
+    assert np.linalg.norm(ours - theirs) <= 1e-5 * np.linalg.norm(theirs)
+
+
+@pytest.mark.parametrize("name", ["llama_block", "whisper_encoder"])
+def test_the_form_of_real_blocks_equals_the_plain_one(pairs_dir: Path, tmp_path: Path, name: str) -> None:
+    """With a mask, rotary halves and grouped heads; and behind convolutions."""
+    settings = placement.options(pairs_dir / name, "A17")
+    done = compiler.compile(
+        pairs_dir / name / "model.onnx", "ane", tmp_path / "m.mlpackage", precision="fp32", shapes=settings.shapes
+    )
+    assert done.report.verify.worst[1].rel_l2 <= 1e-5
