@@ -29,7 +29,6 @@ REASONS: dict[str, tuple[str, str]] = {
     "onnx.MaxUnpool": ("Core ML has no unpooling", "a model that enlarges with Resize or ConvTranspose"),
     "onnx.MaxRoiPool": ("Core ML has no pooling over regions of any size", "a crop, Resize and MaxPool in its place"),
     "onnx.Col2Im": ("Core ML does not add up overlapping blocks", "a ConvTranspose in its place"),
-    "onnx.TensorScatter": ("Core ML has no circular writes into a cache", "ScatterND or ScatterElements in its place"),
     "onnx.TfIdfVectorizer": (_TEXT, _BEFORE),
     **dict.fromkeys(
         ("onnx.StringNormalizer", "onnx.StringSplit", "onnx.StringConcat", "onnx.RegexFullMatch"), (_TEXT, _BEFORE)

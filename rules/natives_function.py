@@ -29,8 +29,6 @@ def expand(b: RuleBuilder, m: Bindings) -> tuple[Value | None, ...]:
     op = m.ys[0].op
     if op.attributes.get("softcap", 0.0) < 0:
         raise Decline("a negative cap, which the definition takes and onnxruntime's kernel ignores")
-    if op.name == "onnx.Attention" and op.attributes["qk_matmul_output_mode"] in (1, 2) and _hides(op):
-        raise Decline("scores of what is hidden are asked for: −∞ by definition, the lowest number by onnxruntime")
     model = _model_of(op)
     try:
         body = frontend.load(_inlined(model, op))
@@ -41,12 +39,6 @@ def expand(b: RuleBuilder, m: Bindings) -> tuple[Value | None, ...]:
     operands = {a.name: v for a in body.main.inputs if (v := _operand(op, a.name)) is not None}
     made = dict(zip(body.main.output_names, _spliced(b, body.main, operands)))
     return tuple(made.get(f"o{k}") for k in range(len(m.ys)))
-
-
-def _hides(op: ir.Op) -> bool:
-    """Whether an attention hides keys from queries, and gives out scores."""
-    asked = len(op.results) > 3 and op.results[3].use_count
-    return bool(asked and (op.attributes["is_causal"] or len(op.operands) > 3))
 
 
 def _inlined(model: Any, op: ir.Op) -> Any:

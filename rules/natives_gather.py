@@ -148,6 +148,32 @@ def scatter_elements(b: RuleBuilder, m: Bindings) -> Value:
     return _scatter_corner(b, m, indices, updates, axis, mode)
 
 
+def tensor_scatter(b: RuleBuilder, m: Bindings) -> Value:
+    """A cache with an update written into it, for each batch from its own place on."""
+    shape, count = shape_of(m.x), shape_of(m.u)
+    rank = len(shape)
+    axis = axis_of(m.a, rank)
+    if axis == 0 or dtype_of(m.x) is BOOL:
+        raise Decline("batches are written one after the other")
+    whole = dtype_of(m.at).numpy if m.at is not None else np.dtype(np.int32)
+    places = np.arange(shape[axis], dtype=whole).reshape([-1] + [1] * (rank - 1 - axis))
+    since: Any = places.reshape([1] * axis + [*places.shape])
+    if m.at is None:
+        since = b.constant(since, "mil")
+    else:
+        since = b.op("mil.sub", [since, b.op("mil.reshape", [m.at, ints([-1] + [1] * (rank - 1))])])
+        if m.mode == "circular":
+            since = b.op("mil.mod", [since, np.asarray(shape[axis], whole)])
+    written = b.op(
+        "mil.logical_and", [b.op("mil.greater_equal", [since, 0]), b.op("mil.less", [since, int(count[axis])])]
+    )
+    source = b.op("mil.minimum", [b.op("mil.maximum", [since, 0]), int(count[axis]) - 1])
+    repeats = [1 if k == axis or (k == 0 and m.at is not None) else n for k, n in enumerate(shape)]
+    picked = b.op("mil.gather_along_axis", [m.u, b.op("mil.tile", [source, ints(repeats)])], {"axis": axis})
+    out: Value = b.op("mil.select", [written, picked, m.x])
+    return out
+
+
 def _scatter_corner(b: RuleBuilder, m: Bindings, indices: Any, updates: Value, axis: int, mode: str) -> Value:
     """Updates that cover a corner of the data only: each gets all its coordinates."""
     shape = shape_of(m.i)

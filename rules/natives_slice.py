@@ -47,7 +47,7 @@ def _pad_by_constant(
     dtype = dtype_of(x)
     value = 0 if m.v is None else m.v.constant
     if value is None:
-        raise Decline("what to pad with is not known at compile time")
+        return _pad_by_computed(b, m, x, before, after)
     scalar = np.asarray(value).reshape(-1)[0] if np.asarray(value).size else 0
     if dtype.is_float:
         pairs = [v for i in range(min(padded), len(before)) for v in (before[i], after[i])]
@@ -61,6 +61,16 @@ def _pad_by_constant(
             parts.append(b.constant(np.full(shape, scalar, dtype.numpy), "mil") if amount else None)
         x = b.op("mil.concat", [v for v in (parts[0], x, parts[1]) if v is not None], {"axis": axis})
     return x
+
+
+def _pad_by_computed(b: RuleBuilder, m: Bindings, x: Value, before: list[int], after: list[int]) -> Value:
+    """Zeros all around, then what is computed in their place."""
+    dtype = dtype_of(x)
+    zero = Bindings(["v"], [b.constant(np.zeros((), dtype.numpy), "mil")])
+    wide = _pad_by_constant(b, zero, x, before, after, [i for i, n in enumerate(before) if n or after[i]])
+    inside = np.pad(np.ones(shape_of(x), bool), list(zip(before, after)))
+    out: Value = b.op("mil.select", [inside, wide, m.v])
+    return out
 
 
 def _pad_by_gathers(

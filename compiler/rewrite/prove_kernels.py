@@ -32,9 +32,15 @@ def magnitude(a: Any) -> float:
 
 
 def inside(function: Function, known: Mapping[Value, Array]) -> float:
-    """The largest finite magnitude inside of the function's normalizations, of those whose operands are known."""
+    """The largest finite magnitude inside of the function's normalizations and products of integers, of those whose
+    operands are known."""
     most = 0.0
     for op in function.block.ops:
+        if op.name == "onnx.CumProd":
+            x, axis = (None if v is None else known.get(v, v.constant) for v in op.operands)
+            if x is not None and axis is not None and x.dtype.kind in "iu":
+                sizes = np.maximum(np.abs(x.astype(np.float64)), 1)
+                most = max(most, magnitude(sizes.prod(axis=int(axis.item()), keepdims=True)))
         if op.name in ("onnx.InstanceNormalization", "onnx.BatchNormalization"):
             operands = [None if v is None else known.get(v, v.constant) for v in op.operands]
             if all(a is not None for a in operands) and operands[0].ndim >= 2:  # type: ignore[union-attr]
@@ -58,7 +64,15 @@ def astray(function: Function, known: Mapping[Value, Array]) -> str | None:
                 return "pairs of 8-bit products may saturate"
         elif op.name == "onnx.QuantizeLinear" and arrays[1] is not None and not (arrays[1] > 0).all():
             return "a scale that is not positive"
+        elif op.name == "onnx.Attention" and op.attributes["qk_matmul_output_mode"] in (1, 2) and _hides(op):
+            return "scores of what is hidden: −∞ by definition, the lowest number here"
     return None
+
+
+def _hides(op: Op) -> bool:
+    """Whether an attention may hide keys from queries, and gives out scores."""
+    asked = len(op.results) > 3 and op.results[3].use_count
+    return bool(asked and (op.attributes["is_causal"] or len(op.operands) > 3))
 
 
 def _scaled(op: Op, operands: list[Any]) -> Array:

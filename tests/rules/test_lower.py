@@ -478,6 +478,8 @@ def test_pad(mode: str) -> None:
     if mode == "constant":
         check("Pad", [x, C([0, 0, 1, 0, 0, 2]), C(2.5)])
         check("Pad", [rand(2, 3, dtype=np.int64), C([0, 1, 1, 2]), C(np.int64(7))])
+        check("Pad", [x, C([0, 0, 1, 0, -1, 2]), np.float32(2.5)])
+        check("Pad", [rand(2, 3, dtype=np.int64), C([0, 1, 1, 2]), np.array([7])])
 
 
 SLICES: list[tuple[list[int], list[int], list[int] | None, list[int] | None]] = [
@@ -559,6 +561,15 @@ def test_scatter(reduction: str) -> None:
     attributes = {"reduction": reduction}
     check("ScatterND", [X, np.array([[0, 1], [-1, -1]]), rand(2, 4)], attributes)
     check("ScatterND", [X, C(np.array([[0, 1, -1]])), rand(1)], attributes)
+
+
+@pytest.mark.parametrize("mode", ["linear", "circular"])
+def test_writes_into_a_cache(mode: str) -> None:
+    at = np.array([1, 3 if mode == "circular" else 2])
+    for cache, update, axis in (((2, 3, 4, 5), (2, 3, 2, 5), -2), ((2, 4, 3), (2, 2, 3), 1)):
+        check("TensorScatter", [rand(*cache), rand(*update, seed=1), at], {"axis": axis, "mode": mode})
+        check("TensorScatter", [rand(*cache), rand(*update, seed=1), C(at)], {"axis": axis, "mode": mode})
+        check("TensorScatter", [rand(*cache), rand(*update, seed=1)], {"axis": axis, "mode": mode})
 
 
 def test_scatter_of_bools() -> None:

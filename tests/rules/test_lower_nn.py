@@ -239,6 +239,7 @@ def test_channels_become_places_and_back():
     for mode in ("DCR", "CRD"):
         check("DepthToSpace", [rand(2, 8, 3, 2)], {"blocksize": 2, "mode": mode})
     check("SpaceToDepth", [rand(2, 3, 4, 6)], {"blocksize": 2})
+    check("SpaceToDepth", [rand(2, 3, 4, 6)], {"blocksize": 2, "mode": "CRD"})
 
 
 # ---- resizing
