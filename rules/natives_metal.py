@@ -14,7 +14,8 @@ import numpy as np
 from compiler import ir
 from compiler.ir import TensorType, Value
 from compiler.rewrite.build import Bindings, RuleBuilder
-from compiler.rewrite.functions import Decline, axis, shape
+from compiler.rewrite.functions import Decline
+from rules.natives_msft_quant import axis, shape, unpacked
 from rules.natives_window import explicit_pads, separated
 
 Array = np.ndarray[Any, Any]
@@ -245,25 +246,18 @@ def matmul_of_bits(b: RuleBuilder, m: Bindings) -> Value:
         raise Decline(f"weights of {m.bits} bits")
     blocks = -(-m.K // m.block)
     packed, scale = constant_of(m.w, "the weights"), constant_of(m.s, "the scales").reshape(m.N, blocks)
-    rows = _unpacked(packed.reshape(m.N, blocks, -1), m.bits).reshape(m.N, blocks * m.block)[:, : m.K]
+    rows = unpacked(packed.reshape(m.N, blocks, -1), m.bits).reshape(m.N, blocks * m.block)[:, : m.K]
     zero = np.full((m.N, blocks), 1 << (m.bits - 1), np.uint8)
     if m.z is not None:
         given = constant_of(m.z, "the zero points")
         if given.dtype.kind == "f":
             raise Decline("zero points that are floats")
-        zero = _unpacked(given.reshape(m.N, -1), m.bits)[:, :blocks]
+        zero = unpacked(given.reshape(m.N, -1), m.bits)[:, :blocks]
     dtype = ir.dtype(f"u{m.bits}").numpy
     x = b.constant(np.ascontiguousarray(rows.T.astype(dtype)), "metal")
     weights = stored_quantized(b, x, np.ascontiguousarray(scale.T), np.ascontiguousarray(zero.T), 0, m.block)
     y: Value = b.op("metal.matmul", [m.x, weights])
     return y
-
-
-def _unpacked(array: Array, bits: int) -> Array:
-    """Bytes as numbers of so many bits along the last dimension, the lower half of a byte first."""
-    if bits == 8:
-        return array
-    return np.stack([array & 15, array >> 4], -1).reshape(*array.shape[:-1], -1)
 
 
 def dequantize(b: RuleBuilder, m: Bindings) -> Value:

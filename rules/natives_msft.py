@@ -5,6 +5,7 @@ Source: onnxruntime's docs/ContribOperators.md, and its CPU kernels where that i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,10 @@ from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline
 
 #: What hides a key from the queries before it: far below any score, and no infinity.
-_HIDDEN = -1e30
+HIDDEN = -1e30
+
+#: The same for keys that a mask hides, where the model does not say.
+MASKED = -10000.0
 
 
 def _statistics_unused(m: Bindings) -> None:
@@ -22,7 +26,7 @@ def _statistics_unused(m: Bindings) -> None:
         raise Decline("the statistics are asked for")
 
 
-def _results(m: Bindings, *made: Value | None) -> tuple[Value, ...]:
+def used_results(m: Bindings, *made: Value | None) -> tuple[Value, ...]:
     """What stands for the results; one that nobody uses stays."""
     return tuple(old if new is None or not old.use_count else new for old, new in zip(m.ys, made))
 
@@ -34,7 +38,7 @@ def skip_layer_norm(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
     if m.bias is not None:
         total = b.op("onnx.Add", [total, m.bias])
     y = b.op("onnx.LayerNormalization", [total, m.scale, m.beta], {"axis": -1, "epsilon": m.e})
-    return _results(m, y, None, None, total)
+    return used_results(m, y, None, None, total)
 
 
 def skip_rms_norm(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
@@ -43,7 +47,7 @@ def skip_rms_norm(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
     if m.bias is not None:
         total = b.op("onnx.Add", [total, m.bias])
     y = b.op("onnx.RMSNormalization", [total, m.scale], {"axis": -1, "epsilon": m.e})
-    return _results(m, y, None, None, total)
+    return used_results(m, y, None, None, total)
 
 
 def embed_layer_norm(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
@@ -71,7 +75,7 @@ def embed_layer_norm(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
         else:
             counted = b.op("onnx.Cast", [b.op("onnx.Equal", [m.mask, np.int32(1)])], {"to": I32})
         count = b.op("onnx.ReduceSum", [counted, np.array([1])], {"keepdims": 0})
-    return _results(m, y, count, total)
+    return used_results(m, y, count, total)
 
 
 def attention(b: RuleBuilder, m: Bindings) -> Value:
@@ -94,34 +98,49 @@ def attention(b: RuleBuilder, m: Bindings) -> Value:
         for p, s in zip(parts, sizes)
     )
     dtype = m.x.type.dtype.numpy
-    scale = a.get("scale") or (sizes[0] // heads) ** -0.5
-    keys = b.op("onnx.Transpose", [k], {"perm": (0, 1, 3, 2)})
-    scores = b.op("onnx.Mul", [b.op("onnx.MatMul", [q, keys]), dtype.type(scale)])
-    if m.add is not None:
-        scores = b.op("onnx.Add", [scores, m.add])
-    # The mask last, as in onnxruntime: beside −10⁴ numbers of single precision are 2⁻¹⁰ apart, and where a whole row is
-    # hidden the order of sums can be seen. A mask of one element stands for none (attention_base.cc).
+    # The mask behind what is added, as in onnxruntime: beside −10⁴ numbers of single precision are 2⁻¹⁰ apart, and
+    # where a whole row is hidden the order of sums shows. A mask of one element stands for none (attention_base.cc).
+    summands: list[Any] = [m.add]
     if m.mask is not None and m.mask.type.shape != (1, 1):
-        hidden = a.get("mask_filter_value")
-        scores = b.op("onnx.Add", [scores, _mask(b, m, dtype, -10000.0 if hidden is None else hidden)])
+        if m.mask.type.rank != 2:
+            raise Decline("a mask of another form than (batch, keys)")
+        summands.append(hidden_keys(b, m.mask, dtype, a.get("mask_filter_value")))
     if a.get("unidirectional"):
         shape = m.x.type.shape
         if shape is None or not isinstance(shape[1], int):
             raise Decline("the length of the sequence is not known")
-        later = np.triu(np.full((shape[1], shape[1]), max(_HIDDEN, float(np.finfo(dtype).min)), dtype), 1)
-        scores = b.op("onnx.Add", [scores, later])
-    seen = b.op("onnx.MatMul", [b.op("onnx.Softmax", [scores], {"axis": -1}), v])
+        summands.append(np.triu(np.full((shape[1], shape[1]), max(HIDDEN, float(np.finfo(dtype).min)), dtype), 1))
+    seen = attend(b, q, k, v, a.get("scale") or (sizes[0] // heads) ** -0.5, summands)
     joined = b.op("onnx.Transpose", [seen], {"perm": (0, 2, 1, 3)})
     result: Value = b.op("onnx.Reshape", [joined, np.array([0, 0, sizes[2]])])
     return result
 
 
-def _mask(b: RuleBuilder, m: Bindings, dtype: Any, hidden: float) -> Value:
-    if m.mask.type.rank != 2:
-        raise Decline("a mask of another form than (batch, keys)")
-    seen = b.op("onnx.Greater", [m.mask, np.array(0, m.mask.type.dtype.numpy)])
-    lifted = b.op("onnx.Unsqueeze", [seen, np.array([1, 2])])
-    result: Value = b.op("onnx.Where", [lifted, dtype.type(0), dtype.type(hidden)])
+def attend(
+    b: RuleBuilder, q: Value, k: Value, v: Value, scale: float, summands: Sequence[Any], cap: float = 0.0
+) -> Value:
+    """``softmax(scale · q kᵀ + summands) v`` of (batch, heads, length, size); a summand may be None, for none. Scores
+    beyond ``cap``, if it is not zero, are bent to it before anything is added: ``cap · tanh(x / cap)``."""
+    dtype = q.type.dtype.numpy  # type: ignore[union-attr]
+    keys = b.op("onnx.Transpose", [k], {"perm": (0, 1, 3, 2)})
+    scores = b.op("onnx.Mul", [b.op("onnx.MatMul", [q, keys]), dtype.type(scale)])
+    if cap:
+        scores = b.op("onnx.Mul", [b.op("onnx.Tanh", [b.op("onnx.Div", [scores, dtype.type(cap)])]), dtype.type(cap)])
+    for one in summands:
+        if one is not None:
+            scores = b.op("onnx.Add", [scores, one])
+    return b.op("onnx.MatMul", [b.op("onnx.Softmax", [scores], {"axis": -1}), v])  # type: ignore[no-any-return]
+
+
+def hidden_keys(b: RuleBuilder, mask: Value, dtype: Any, hidden: float | None) -> Value:
+    """What to add to scores of (batch, heads, queries, keys) for a mask that is positive for what may be seen: of
+    (batch, keys), or (batch, queries, keys)."""
+    axes = {2: [1, 2], 3: [1]}.get(mask.type.rank or 0) if isinstance(mask.type, TensorType) else None
+    if axes is None:
+        raise Decline("a mask of another form than (batch, keys) or (batch, queries, keys)")
+    seen = b.op("onnx.Greater", [mask, np.array(0, mask.type.dtype.numpy)])  # type: ignore[union-attr]
+    lifted = b.op("onnx.Unsqueeze", [seen, np.array(axes)])
+    result: Value = b.op("onnx.Where", [lifted, dtype.type(0), dtype.type(MASKED if hidden is None else hidden)])
     return result
 
 
@@ -132,17 +151,26 @@ def fused_conv(b: RuleBuilder, m: Bindings) -> Value:
     y = b.op("onnx.Conv", [m.x, m.w, m.b], attributes)
     if m.z is not None:
         y = b.op("onnx.Add", [y, m.z])
-    c = [float(v) for v in m.c or ()]
-    match m.f:
+    return _activated(b, y, m.f, [float(v) for v in m.c or ()])
+
+
+def fused_gemm(b: RuleBuilder, m: Bindings) -> Value:
+    y = b.op("onnx.Gemm", [m.a, m.b, m.c], {"alpha": m.s, "beta": m.t, "transA": m.p, "transB": m.q})
+    return _activated(b, y, m.f, [])
+
+
+def _activated(b: RuleBuilder, y: Value, name: str | None, c: list[float]) -> Value:
+    """An activation by its name and its parameters."""
+    match name:
         case None | "":
-            return y  # type: ignore[no-any-return]
+            return y
         case "Relu" | "Tanh" | "Sigmoid":
-            return b.op(f"onnx.{m.f}", [y])  # type: ignore[no-any-return]
+            return b.op(f"onnx.{name}", [y])  # type: ignore[no-any-return]
         case "LeakyRelu" if len(c) == 1:
             return b.op("onnx.LeakyRelu", [y], {"alpha": c[0]})  # type: ignore[no-any-return]
         case "HardSigmoid" if len(c) == 2:
             return b.op("onnx.HardSigmoid", [y], {"alpha": c[0], "beta": c[1]})  # type: ignore[no-any-return]
         case "Clip" if len(c) == 2:
-            bounds = [np.asarray(v, m.x.type.dtype.numpy) for v in c]
+            bounds = [np.asarray(v, y.type.dtype.numpy) for v in c]  # type: ignore[union-attr]
             return b.op("onnx.Clip", [y, *bounds])  # type: ignore[no-any-return]
-    raise Decline(f"the activation is {m.f}")
+    raise Decline(f"the activation is {name}")

@@ -25,6 +25,9 @@ COMMUTATIVE = frozenset(
     ["Add", "Mul", "And", "Or", "Xor", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Equal", "Max", "Min", "Sum", "Mean"]
 )
 
+#: What onnxruntime's optimizer calls operators in ai.onnx that ONNX has had since then, with the same attributes.
+SYNONYMS = {"SimplifiedLayerNormalization": "RMSNormalization"}
+
 _KINDS: dict[str, ir.opdef.AttributeKind] = {
     "INT": "int",
     "FLOAT": "float",

@@ -194,6 +194,11 @@ class GraphImporter:
                 raise self.error(f"{where}, but the model does not import that domain", "add it to opset_import")
             version = 1
         names = onnx_schema.versions(dialect)
+        if dialect == "onnx" and node.op_type in onnx_schema.SYNONYMS:
+            newer = onnx_schema.SYNONYMS[node.op_type]
+            found = ladder(dialect, newer, names[newer][-1], self._upgraded)
+            if found is not None:
+                return found
         if node.op_type not in names:
             near = ir.suggest(node.op_type, names)
             raise self.error(

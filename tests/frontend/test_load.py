@@ -247,6 +247,15 @@ def test_local_functions_are_inlined():
     np.testing.assert_array_equal(evaluate.run(module, {"x": X})["y"], 2 * np.maximum(X, 0))
 
 
+def test_what_onnxruntime_calls_a_norm_is_onnxs():
+    node = helper.make_node("SimplifiedLayerNormalization", ["x", "s"], ["y"], axis=-1, epsilon=1e-3)
+    x, scale = np.linspace(-1, 2, 12, dtype=np.float32).reshape(3, 4), np.arange(4, dtype=np.float32)
+    proto = model([node], {"x": x}, ["y"], opset=14, initializers={"s": scale})
+    module = frontend.load(proto)
+    assert [op.name for op in module.main.block.ops][-2] == "onnx.RMSNormalization"
+    np.testing.assert_allclose(evaluate.run(module, {"x": x})["y"], reference(proto, {"x": x})[0], rtol=1e-6)
+
+
 def test_outputs_may_be_inputs_constants_and_the_same_twice():
     proto = model(
         [node("Relu", ["x"], ["y"]), node("Identity", ["y"], ["z"])],

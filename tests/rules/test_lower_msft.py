@@ -7,7 +7,7 @@ import pytest
 
 from compiler.execution import evaluate
 from compiler.target import Target
-from tests.rules.harness import C, build, check, library, rand
+from tests.rules.harness import C, build, check, library, rand, refuses
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
@@ -70,3 +70,50 @@ def test_fused_conv():
     check("msft.FusedConv", [x, w, C(rand(4))], options, **CLOSE)
     clip = {"activation": "Clip", "activation_params": (-0.5, 0.5)}
     check("msft.FusedConv", [x, w, C(rand(4)), rand(1, 4, 4, 4)], clip, **CLOSE)
+
+
+def test_multi_head_attention():
+    q, k, v = rand(2, 4, 8), rand(2, 5, 8, seed=2), rand(2, 5, 12, seed=3)
+    heads = {"num_heads": 2}
+    check("msft.MultiHeadAttention", [q, k, v], heads, **CLOSE)
+    check("msft.MultiHeadAttention", [q, k, v, C(rand(28))], {**heads, "scale": 0.2}, **CLOSE)
+    check("msft.MultiHeadAttention", [q, q, q], {**heads, "unidirectional": 1}, **CLOSE)
+    for mask in ([[1, 1, 1, 0, 0], [1, 1, 0, 1, 1]], np.tri(4, 5)[None].repeat(2, 0)):
+        check("msft.MultiHeadAttention", [q, k, v, None, np.array(mask, np.int32)], heads, **CLOSE)
+    check("msft.MultiHeadAttention", [q, k, v, None, None, rand(1, 2, 4, 5)], heads, **CLOSE)
+    cache = [rand(2, 2, 3, 4, seed=i) for i in range(2)]
+    check("msft.MultiHeadAttention", [q, q, q, None, None, None, *cache], heads, results=3, **CLOSE)
+    refuses("msft.MultiHeadAttention", [q, k, v, None, np.array([3, 5], np.int32)], heads)  # lengths, not a mask
+
+
+@pytest.mark.parametrize("interleaved", [0, 1])
+def test_rotary_embedding(interleaved):
+    tables = [C(rand(9, 2)), C(rand(9, 2, seed=2))]
+    at = np.array([[0, 5, 2], [8, 1, 1]])
+    options = {"interleaved": interleaved}
+    check("msft.RotaryEmbedding", [rand(2, 3, 8), at, *tables], options, **CLOSE)
+    check("msft.RotaryEmbedding", [rand(2, 3, 8), np.array([4]), *tables], options, **CLOSE)
+    check("msft.RotaryEmbedding", [rand(2, 2, 3, 4), C(np.array([4])), *tables], options, **CLOSE)
+    part = {**options, "num_heads": 2, "rotary_embedding_dim": 4}
+    check("msft.RotaryEmbedding", [rand(2, 3, 16), at, *tables], part, **CLOSE)
+
+
+@pytest.mark.parametrize("options", [{}, {"softcap": 3.0}, {"local_window_size": 3}, {"scale": 0.1}])
+def test_group_query_attention(options):
+    heads = {"num_heads": 4, "kv_num_heads": 2, **options}
+    q, k, v = rand(2, 3, 64), rand(2, 3, 32, seed=2), rand(2, 3, 32, seed=3)
+    ends = [C([2, 2], np.int32), C(3, np.int32)]
+    check("msft.GroupQueryAttention", [q, k, v, None, None, *ends], heads, results=3, **CLOSE)
+    tables = [C(rand(16, 8)), C(rand(16, 8, seed=2))]
+    cache, behind = [rand(2, 2, 5, 16, seed=i) for i in range(2)], [C([5, 5], np.int32), C(6, np.int32)]
+    turned, one = {**heads, "do_rotary": 1}, [a[:, :1] for a in (q, k, v)]
+    check("msft.GroupQueryAttention", [*one, *cache, *behind, *tables], turned, results=3, **CLOSE)
+    packed = rand(2, 3, 128)
+    check("msft.GroupQueryAttention", [packed, None, None, None, None, *ends, *tables], turned, results=3, **CLOSE)
+    refuses("msft.GroupQueryAttention", [q, k, v, None, None, C([2, 1], np.int32), ends[1]], heads, results=3)
+
+
+def test_fused_gemm():
+    a, w, c = rand(2, 3), C(rand(4, 3)), C(rand(4))
+    check("msft.FusedGemm", [a, w, c], {"activation": "Relu", "transB": 1, "alpha": 0.5, "beta": 2.0}, **CLOSE)
+    check("msft.FusedGemm", [a, w], {"activation": "Tanh", "transB": 1}, **CLOSE)
