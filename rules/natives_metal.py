@@ -14,8 +14,8 @@ import numpy as np
 from compiler import ir
 from compiler.ir import TensorType, Value
 from compiler.rewrite.build import Bindings, RuleBuilder
-from compiler.rewrite.functions import Decline
-from rules.natives_msft_quant import axis, shape, unpacked
+from compiler.rewrite.functions import Decline, axis, shape
+from rules.natives_msft_quant import unpacked
 from rules.natives_window import explicit_pads, separated
 
 Array = np.ndarray[Any, Any]
