@@ -27,6 +27,7 @@ class Case:
     text: str
     tensors: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, Any] | None = None
+    images: tuple[str, ...] = ()  # inputs that are pictures, as --image spells them
 
     def model(self) -> onnx.ModelProto:
         made = onnx.parser.parse_model(HEADER + self.text)
@@ -46,8 +47,12 @@ def dims(*shape: int) -> str:
     return ",".join(map(str, shape))
 
 
-#: A graph, its constants, and inputs where random floats will not do.
-Made = tuple[str, Mapping[str, Any]] | tuple[str, Mapping[str, Any], Mapping[str, Any]]
+#: A graph, its constants, inputs where random floats will not do, and inputs that are pictures.
+Made = (
+    tuple[str, Mapping[str, Any]]
+    | tuple[str, Mapping[str, Any], Mapping[str, Any]]
+    | tuple[str, Mapping[str, Any], Mapping[str, Any], tuple[str, ...]]
+)
 
 
 def elementwise(a: int, b: int, c: int) -> Made:
@@ -294,6 +299,19 @@ def suppression(n: int, classes: int, limit: int, center: int) -> Made:
     )
 
 
+def picture(color: str, h: int, w: int, o: int) -> Made:
+    """A picture that a convolution reads, normalized, and that something else reads too."""
+    n = 1 if color == "gray" else 3
+    pixels = np.random.default_rng(6).integers(0, 256, (1, n, h, w)).astype(np.float32)
+    return (
+        f"""g (float[1,{n},{h},{w}] x) => (float[1,{o},{h},{w}] y, float[1,{n},{h},{w}] z) {{
+          y = Conv <pads = [1,1,1,1]> (x, w, b) z = Sigmoid (x) }}""",
+        {"w": (o, n, 3, 3), "b": (o,)},
+        {"x": pixels},
+        (f"x:{color}:scale=1/255:mean=0.45:std=0.25",),
+    )
+
+
 def movement(a: int, b: int, c: int) -> Made:
     """Transposes, reshapes, slices, pads, concatenations, gathers."""
     return (
@@ -359,6 +377,7 @@ FAMILIES: dict[str, tuple[Callable[..., Made], list[tuple[Any, ...]]]] = {
     "top_k": (selection, [(2, 5, 7), (1, 33, 65), (3, 4, 100)]),
     "scatter": (scatter, [(3, 4, 5, "none"), (3, 5, 7, "add"), (2, 9, 33, "max"), (4, 3, 9, "mul")]),
     "suppression": (suppression, [(270, 2, 40, 0), (300, 1, 50, 1), (77, 3, 100, 0)]),
+    "picture": (picture, [("rgb", 7, 9, 4), ("bgr", 12, 5, 6), ("gray", 9, 13, 5)]),
     "movement": (movement, [(2, 6, 5), (3, 9, 33), (1, 65, 7)]),
     "recurrence": (recurrence, [(3, 2, 3, 5), (5, 1, 9, 33), (4, 3, 8, 16)]),
 }  # fmt: skip
@@ -368,5 +387,6 @@ def cases(family: str) -> Iterator[Case]:
     """The cases of a family, the smallest first."""
     make, sizes = FAMILIES[family]
     for given in sizes:
-        text, tensors, *inputs = make(*given)
-        yield Case(family, "×".join(map(str, given)), text, tensors, inputs[0] if inputs else None)
+        text, tensors, *more = make(*given)
+        inputs, images = (*more, None, ())[:2] if len(more) < 2 else more
+        yield Case(family, "×".join(map(str, given)), text, tensors, inputs or None, images or ())

@@ -53,7 +53,7 @@ class Alone:
             declared = {"float": "f32", "half": "f16", "int": "i32", "bool": "bool", "char": "i8", "uchar": "u8"}[
                 b.store
             ]
-            buffers.append(Buffer(f"b{i}", kind, b.store, b.shape, declared))  # type: ignore[arg-type]
+            buffers.append(Buffer(f"b{i}", kind, b.store, b.shape, declared, pixels=b.pixels))  # type: ignore[arg-type]
         bindings = tuple(replace(b, buffer=used.index(b.buffer)) for b in d.bindings)
         dispatch = replace(d, bindings=bindings, wait=True)
         self.program = Program("alone", f"{head}\n{text}", buffers, [dispatch])
@@ -105,11 +105,15 @@ def kernels(case: Case, precision: str = "fp32") -> Iterator[Alone]:
             output=Path(folder) / "m.metalpackage",
             precision=precision,
             inputs=dict(case.inputs) if case.inputs else None,
+            wishes=compiler.Wishes(images=case.images) if case.images else None,
         )
         program = package.read(made.path)
         inputs = _inputs(program, case)
         session = executor.Session(program)
-        memory = {i: np.array(a) for i, a in session.given(inputs).items()}
+        memory = {
+            i: np.array(inputs[b.name] if (b := program.buffers[i]).pixels else a)
+            for i, a in session.given(inputs).items()
+        }
         written = iter(session.trace(inputs))
         seen: set[str] = set()
         for step, d in enumerate(program.dispatches):

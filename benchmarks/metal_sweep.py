@@ -34,6 +34,7 @@ def worst(case: Case, precision: str) -> float:
             output=Path(folder) / "m.metalpackage",
             precision=precision,
             inputs=dict(case.inputs) if case.inputs else None,
+            wishes=compiler.Wishes(images=case.images) if case.images else None,
         )
     return max(error.badness for error in made.report.verify.outputs.values())
 

@@ -133,9 +133,12 @@ def _road(options: Options) -> tuple[str, Callable[..., None], Callable[[Job], M
 
     if options.compression is not None:
         raise UnsupportedError("Metal kernels take no compressed weights yet", "--target gpu")
-    if options.interface.features or options.page is not None:
+    from compiler.features.image import Image
+
+    others = [f for f in options.interface.features if not isinstance(f, Image)]
+    if others or options.page is not None:
         raise UnsupportedError(
-            "pictures, states, labels and the like, and the report's page, are for Core ML packages", "--target gpu"
+            "states, labels and the like, and the report's page, are for Core ML packages", "--target gpu"
         )
     return metal.SUFFIX, metal.lower, metal.emit_and_prove
 

@@ -16,7 +16,7 @@ class Access:
     """How a tensor lies in a buffer of MSL type ``store``: element ``i`` at ``offset + Σ stride · i``, in elements.
 
     ``width`` elements are loaded as one; all else counts in such vectors. Elements of ``nibble`` and ``signed_nibble``
-    are halves of bytes.
+    are halves of bytes. ``pixels`` says what the planes of a texture are, which is read as [1, planes, height, width].
     """
 
     name: str
@@ -25,6 +25,7 @@ class Access:
     strides: tuple[int, ...]
     offset: int = 0
     width: int = 1
+    pixels: str = ""
 
     @property
     def pointee(self) -> str:
@@ -33,8 +34,18 @@ class Access:
             return f"uchar{self.width // 2}" if self.width > 1 else "uchar"
         return f"{self.store}{self.width}" if self.width > 1 else self.store
 
+    def parameter(self, slot: int) -> str:
+        """How a kernel declares it, to read from."""
+        if self.pixels:
+            return f"texture2d<float, access::read> {self.name} [[texture({slot})]]"
+        return f"device const {self.pointee}* {self.name} [[buffer({slot})]]"
+
     def load(self, where: Sequence[Index]) -> str:
-        """What stands there, as it is stored."""
+        """What stands there, as it is stored; of a texture, which has numbers from 0 to 1, from 0 to 255."""
+        if self.pixels:
+            _, plane, row, column = where
+            component = (plane * -1 + 2 if self.pixels == "BGR" else plane).text
+            return f"255.0f * {self.name}.read(uint2({column.text}, {row.text}))[{component}]"
         if self.store.endswith("nibble"):
             at = self.at(where).text
             return f"{self.store}s({self.name}[{at}])" if self.width > 1 else f"{self.store}({self.name}, {at})"

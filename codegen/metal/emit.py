@@ -58,6 +58,9 @@ class _Emitter:
         for v in self.main.inputs:
             self._own(v, v.name, "input")
         outputs = dict(zip(self.main.outputs, self.main.output_names, strict=True))
+        for name in outputs.values():
+            if f"image.{name}" in self.main.attributes:
+                raise UnsupportedError(f"output '{name}' would be a picture, which kernels only read", "--target gpu")
         self._join_parts()
         trims = [op for op in self.main.block.ops if op.name == "metal.trim"]
         for op in trims:
@@ -103,7 +106,10 @@ class _Emitter:
         # What the caller sees keeps the model's type where Metal has it; 64-bit integers become 32-bit ones.
         half = self.half and value not in self.full if kind == "scratch" else value.type.dtype is ir.F16
         declared = value.type.dtype.name if kind in ("input", "output") else ""
-        self.program.buffers.append(Buffer(name, kind, store_type(value.type, half), shape, declared))  # type: ignore[arg-type]
+        made = Buffer(name, kind, store_type(value.type, half), shape, declared)  # type: ignore[arg-type]
+        if kind == "input":
+            made.pixels = str(self.main.attributes.get(f"image.{name}", ""))
+        self.program.buffers.append(made)
         self.places[value] = _Place(len(self.program.buffers) - 1, row_major(shape))
 
     def _join_parts(self) -> None:
@@ -149,7 +155,9 @@ class _Emitter:
         width = packing.width
         if packing.pack is None:
             place = self.places.get(value) or (self._constant(value) if value.constant is not None else None)
-            if place is None or place.strides[-1] != 1 or any(s % width for s in (*place.strides[:-1], place.offset)):
+            if place is None or self.program.buffers[place.buffer].pixels:
+                return None
+            if place.strides[-1] != 1 or any(s % width for s in (*place.strides[:-1], place.offset)):
                 return None
             return _Place(place.buffer, (*(s // width for s in place.strides[:-1]), 1), place.offset // width)
         if value.constant is None:
@@ -164,6 +172,7 @@ class _Emitter:
         accesses: dict[ir.Value, Access] = {}
         bindings: list[Binding] = []
         parameters: list[str] = []
+        slots = {"buffer": 0, "texture": 0}
         wanted = kernels.packings(op)
         for i, (outside, inside) in enumerate(zip(op.operands, op.regions[0].arguments, strict=True)):
             assert outside is not None
@@ -171,13 +180,16 @@ class _Emitter:
             if packed is None:
                 place = self.places.get(outside) or self._constant(outside)
                 store = self._elements(outside, place)
-                accesses[inside] = Access(f"x{i}", static(outside), store, place.strides, place.offset)
+                pixels = self.program.buffers[place.buffer].pixels
+                accesses[inside] = Access(f"x{i}", static(outside), store, place.strides, place.offset, pixels=pixels)
             else:
                 place, width = packed, wanted[inside].width
                 store = self._elements(outside, place)
                 accesses[inside] = Access(f"x{i}", wanted[inside].shape, store, place.strides, place.offset, width)
             bindings.append(Binding(place.buffer))
-            parameters.append(f"device const {accesses[inside].pointee}* x{i}")
+            kind = "texture" if accesses[inside].pixels else "buffer"
+            parameters.append(accesses[inside].parameter(slots[kind]))
+            slots[kind] += 1
         outs = []
         for i, result in enumerate(op.results):
             place = self.places[result]
@@ -185,8 +197,9 @@ class _Emitter:
             name = "y" if len(op.results) == 1 else f"y{i}"
             outs.append(Access(name, static(result), store, place.strides, place.offset))
             bindings.append(Binding(place.buffer, writes=True))
-            parameters.append(f"device {store}* {name}")
-        if len(bindings) > MOST_BUFFERS:
+            parameters.append(f"device {store}* {name} [[buffer({slots['buffer']})]]")
+            slots["buffer"] += 1
+        if slots["buffer"] > MOST_BUFFERS:
             raise UnsupportedError(f"a kernel would need {len(bindings)} buffers of {MOST_BUFFERS}", "--target cpu")
         body = Body(accesses, kernels.ELEMENTS)
         launch = kernels.write(body, op, outs)
@@ -220,8 +233,7 @@ class _Emitter:
 
     def _text(self, op: ir.Op, parameters: list[str], launch: Launch, body: Body) -> tuple[str, str]:
         """The name of the kernel, which is written unless the same text is there already, and its text."""
-        listed = [f"{p} [[buffer({i})]]" for i, p in enumerate(parameters)]
-        listed += [f"{type_} {name} [[{attribute}]]" for type_, name, attribute in launch.positions]
+        listed = parameters + [f"{type_} {name} [[{attribute}]]" for type_, name, attribute in launch.positions]
         several = sum(map(len, listed)) > 70
         separator = ",\n    " if several else ", "
         head = ("\n    " if several else "") + separator.join(listed) + ("\n" if several else "")

@@ -118,7 +118,8 @@ class Session:
         out = {}
         for i in program.of_kind("input"):
             b = program.buffers[i]
-            out[i] = _checked(inputs, b.name, b.shape, STORED[b.store])
+            array = _checked(inputs, b.name, b.shape, STORED[b.store])
+            out[i] = _texture(array, b.pixels) if b.pixels else array
         return {**out, **{i: program.constants[i] for i in program.of_kind("constant")}}
 
     def _steps(self, order: int) -> list[int]:
@@ -162,11 +163,27 @@ class Session:
         return memory
 
     def _dispatch(self, d: Dispatch, memory: Sequence[Array], order: int) -> None:
-        self._library.run(d.kernel, [d.groups], [d.threads], dict(enumerate(memory)), order=order)
+        buffers, textures = [], []
+        for b, own in zip(d.bindings, memory, strict=True):
+            what = self.program.buffers[b.buffer]
+            if what.pixels:
+                textures.append(own.view(np.float32).reshape(*what.shape[2:], 4))
+            else:
+                buffers.append(own)
+        slots = dict(enumerate(buffers))
+        self._library.run(d.kernel, [d.groups], [d.threads], slots, textures=dict(enumerate(textures)), order=order)
+
+
+def _texture(planes: Array, pixels: str) -> Array:
+    """Planes [1, n, height, width] from 0 to 255 as a texture has them: red, green, blue, alpha from 0 to 1."""
+    _, n, height, width = planes.shape
+    out = np.ones((height, width, 4), np.float32)
+    out[..., :n] = planes[0, :: -1 if pixels == "BGR" else 1].transpose(1, 2, 0) / np.float32(255)
+    return out
 
 
 def _alone(size: int, content: Array | None, at_end: bool) -> Array:
-    memory = guarded(size, at_end, _UNWRITTEN)
+    memory = guarded(size if content is None else content.nbytes, at_end, _UNWRITTEN)
     if content is not None:
         memory[:] = np.ascontiguousarray(content).reshape(-1).view(np.uint8)
     return memory

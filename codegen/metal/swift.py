@@ -10,9 +10,9 @@ from codegen.metal.program import Buffer, Program
 _HEAD = """// Written by planish. Dispatches of {title} as Metal takes them; plan.json says the same.
 //
 //     let kernels = try {name}(device: device, package: url)
-//     kernels.encode(into: encoder, buffers: [...])       // a compute encoder of dispatch type .concurrent
+//     kernels.encode(into: encoder, buffers: [...]{given})       // a compute encoder of dispatch type .concurrent
 //
-// `encodeIndirect` writes the same into an indirect command buffer, once, for `executeCommandsInBuffer`.
+{more}
 
 import Foundation
 import Metal
@@ -23,7 +23,7 @@ public final class {name} {{
         let groups: Int
         let threads: Int
         let buffers: [Int]
-        let waits: Bool
+        let waits: Bool{textures}
     }}
 
     /// Where a buffer of the plan lies.
@@ -35,6 +35,11 @@ public final class {name} {{
 
     static let heapBytes = {heap}
 """
+
+_HAS_INDIRECT = (
+    """// `encodeIndirect` writes the same into an indirect command buffer, once, for `executeCommandsInBuffer`."""
+)
+_NO_INDIRECT = """// Textures are of the picture's size, .rgba8Unorm or the like. Indirect command buffers take none."""
 
 _BODY = """
     public let device: MTLDevice
@@ -78,7 +83,9 @@ _BODY = """
         case .scratch(let offset): return (scratch, offset)
         }
     }
+"""
 
+_ENCODE = """
     /// Encodes all dispatches. The encoder is concurrent, and barriers stand where a dispatch must wait.
     public func encode(into encoder: MTLComputeCommandEncoder, buffers: [String: MTLBuffer]) {
         for step in Self.steps {
@@ -93,7 +100,15 @@ _BODY = """
                 threadsPerThreadgroup: MTLSize(width: step.threads, height: 1, depth: 1))
         }
     }
+"""
 
+_TEXTURES = """            for (slot, name) in step.textures.enumerated() {
+                guard let texture = textures[name] else { preconditionFailure("no texture is given for \\(name)") }
+                encoder.setTexture(texture, index: slot)
+            }
+"""
+
+_INDIRECT = """
     /// An indirect command buffer of all dispatches on these buffers.
     public func encodeIndirect(buffers: [String: MTLBuffer]) -> MTLIndirectCommandBuffer? {
         let descriptor = MTLIndirectCommandBufferDescriptor()
@@ -138,19 +153,43 @@ def source(program: Program) -> str:
     words = re.findall(r"[A-Za-z0-9]+", program.name)
     name = "".join(w[0].upper() + w[1:] for w in words) or "Model"
     name = f"{'' if name[0].isalpha() else 'Model'}{name}Kernels"
-    out = [_HEAD.format(title=program.name, name=name, heap=_number(program.heap))]
+    pictures = any(b.pixels for b in program.buffers)
+    out = [
+        _HEAD.format(
+            title=program.name,
+            name=name,
+            heap=_number(program.heap),
+            textures="\n        let textures: [String]" if pictures else "",
+            given=", textures: [...]" if pictures else "",
+            more=_NO_INDIRECT if pictures else _HAS_INDIRECT,
+        )
+    ]
     out.append("    static let places: [Place] = [")
     out += [f"        {_place(b)},  // {i}: {_shape(b)}" for i, b in enumerate(program.buffers)]
     out.append("    ]\n\n    static let steps: [Step] = [")
     for i, d in enumerate(program.dispatches):
-        buffers = ", ".join(str(b.buffer) for b in d.bindings)
+        bound = [(b.buffer, program.buffers[b.buffer]) for b in d.bindings]
+        buffers = ", ".join(str(i) for i, b in bound if not b.pixels)
         waits = str(d.wait and i > 0).lower()
         sizes = f"groups: {_number(d.groups)}, threads: {d.threads}"
         step = f'kernel: "{d.kernel}", {sizes}, buffers: [{buffers}], waits: {waits}'
+        if pictures:
+            step += f", textures: [{', '.join(_string(b.name) for _, b in bound if b.pixels)}]"
         line = f"        Step({step}),"
         out.append(line if len(line) <= _WIDTH else f"        Step(\n            {step}),")
     out.append("    ]")
-    return "\n".join(out) + "\n" + _BODY
+    text = "\n".join(out) + "\n" + _BODY
+    if not pictures:
+        return text + _ENCODE + _INDIRECT
+    given = "buffers: [String: MTLBuffer]"
+    encode = _ENCODE.replace(given, f"{given}, textures: [String: MTLTexture]", 1)
+    before = "            encoder.dispatchThreadgroups("
+    indirect = "            descriptor.supportIndirectCommandBuffers = true\n"
+    return text.replace(indirect, "") + encode.replace(before, _TEXTURES + before) + "}\n"
+
+
+def _string(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _number(value: int) -> str:
@@ -163,7 +202,7 @@ def _place(buffer: Buffer) -> str:
         return f".weights({_number(buffer.offset)})"
     if buffer.kind == "scratch":
         return f".scratch({_number(buffer.offset)})"
-    return f".given({json.dumps(buffer.name, ensure_ascii=False)})"
+    return f".given({_string(buffer.name)})"
 
 
 def _shape(buffer: Buffer) -> str:

@@ -142,7 +142,10 @@ def of_program(program: Program) -> Description:
 
     def features(indices: list[int]) -> tuple[Feature, ...]:
         buffers = [program.buffers[i] for i in indices]
-        return tuple(Feature(b.name, "tensor", b.declared, tuple(b.shape)) for b in buffers)
+        return tuple(
+            Feature(b.name, "image" if b.pixels else "tensor", b.declared, tuple(b.shape), color=b.pixels)
+            for b in buffers
+        )
 
     inputs, outputs = features(program.of_kind("input")), features(program.of_kind("output"))
     return Description(program.name, "metal", inputs, outputs, metadata=dict(program.metadata))

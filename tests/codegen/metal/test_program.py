@@ -103,6 +103,24 @@ def test_a_wrong_kernel_fails_the_proof(tmp_path):
         )
 
 
+def test_a_picture_is_a_texture_that_kernels_read(tmp_path):
+    case = next(cases("picture"))
+    wishes = compiler.Wishes(images=case.images)
+    made = compiler.compile(case.model(), target="metal", output=tmp_path / "m.metalpackage", wishes=wishes)
+    assert made.report.verify.passed
+    source = (made.path / package.SOURCE).read_text()
+    assert source.count("texture2d<float, access::read>") == 1
+    assert lint.check(source) == []
+    program = package.read(made.path)
+    (x,) = (program.buffers[i] for i in program.of_kind("input"))
+    assert x.pixels == "RGB"
+    session = executor.Session(program)
+    pixels = case.inputs["x"]
+    assert not np.array_equal(session.run({"x": pixels})["z"], session.run({"x": pixels[:, ::-1]})["z"])
+    with pytest.raises(UnsupportedError, match="output 'z' would be a picture"):
+        compiler.compile(case.model(), target="metal", output=made.path, wishes=compiler.Wishes(images=["z:rgb"]))
+
+
 def test_as_many_rows_are_given_as_a_suppression_finds(tmp_path):
     case = next(cases("suppression"))
     made = compiler.compile(case.model(), target="metal", output=tmp_path / "m.metalpackage", inputs=dict(case.inputs))

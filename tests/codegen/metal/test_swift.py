@@ -20,9 +20,24 @@ g (float[2,8,9] x) => (float[2,8,9] y, float[2,8,8] z) {
 }"""
 
 
+PICTURE = """<ir_version: 10, opset_import: ["" : 21]>
+g (float[1,3,8,9] x, float[1,3,8,9] r) => (float[1,3,8,9] y) { a = Sigmoid (x) y = Add (a, r) }"""
+
+
 @pytest.fixture
 def folder(tmp_path):
     made = compiler.compile(onnx.parser.parse_model(TEXT), target="metal", output=tmp_path / "m.metalpackage")
+    return made.path
+
+
+@pytest.fixture
+def pictured(tmp_path):
+    made = compiler.compile(
+        onnx.parser.parse_model(PICTURE),
+        target="metal",
+        output=tmp_path / "p.metalpackage",
+        wishes=compiler.Wishes(images=["x:bgr:scale=1/255"]),
+    )
     return made.path
 
 
@@ -36,7 +51,15 @@ def test_it_says_what_the_plan_says(folder):
     assert f"static let heapBytes = {plan['heap']}\n" in text
 
 
-def test_a_swift_compiler_takes_it(folder, tmp_path):
+def test_textures_are_bound_beside_buffers(pictured):
+    text = (pictured / package.SWIFT).read_text()
+    assert re.search(r'buffers: \[1, 2\], waits: false, textures: \["x"\]\)', text)
+    assert "encodeIndirect" not in text  # indirect command buffers take no textures
+
+
+@pytest.mark.parametrize("which", ["folder", "pictured"])
+def test_a_swift_compiler_takes_it(which, tmp_path, request):
+    folder = request.getfixturevalue(which)
     swiftc = shutil.which("swiftc")
     if swiftc is None:
         pytest.skip("there is no Swift compiler here")

@@ -28,6 +28,7 @@ public enum MTLDispatchType { case serial, concurrent }
 public class MTLCompileOptions {}
 public class MTLComputePipelineReflection {}
 public protocol MTLResource: AnyObject {}
+public protocol MTLTexture: MTLResource {}
 public protocol MTLBuffer: MTLResource {
     func contents() -> UnsafeMutableRawPointer
     var length: Int { get }
@@ -58,6 +59,7 @@ public protocol MTLIndirectCommandBuffer: MTLResource {
 }
 public protocol MTLComputeCommandEncoder: AnyObject {
     func setComputePipelineState(_ state: MTLComputePipelineState)
+    func setTexture(_ texture: MTLTexture?, index: Int)
     func setBuffer(_ buffer: MTLBuffer?, offset: Int, index: Int)
     func memoryBarrier(scope: MTLBarrierScope)
     func dispatchThreadgroups(_ threadgroupsPerGrid: MTLSize, threadsPerThreadgroup: MTLSize)
