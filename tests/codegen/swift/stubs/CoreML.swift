@@ -1,4 +1,11 @@
-// What the runtime uses of Core ML, with the signatures that Apple's documentation gives.
+// What the runtime uses of Core ML. Each declaration was held against its page of Apple's documentation,
+// https://developer.apple.com/documentation/coreml/ + mlmodel, mlmodelconfiguration, mlmodel/load(contentsof:configuration:),
+// mlmodel/compilemodel(at:)-3nea, mlmodel/prediction(from:using:)-97bu1, mlmodel/predictions(frombatch:),
+// mlmodel/makestate(), mlarraybatchprovider/init(array:), mlfeaturevalue, mlmultiarray/withunsafebytes(_:),
+// mlmultiarray/withunsafemutablebytes(_:), mlmultiarray/strides, mlshapedarrayprotocol, mlshapedarray,
+// mltensor/init(_:)-179ei, mltensor/shapedarray(of:), mlcomputedevice, mlneuralenginecomputedevice/totalcorecount;
+// values of MLMultiArrayDataType: docs.rs/objc2-core-ml, generated from the header. What is Sendable there is so here,
+// and nothing else.
 @_exported import CoreVideo
 import Foundation
 
@@ -13,9 +20,9 @@ open class MLModelConfiguration {
 }
 
 open class MLModel {
-    public class func load(contentsOf url: URL, configuration: MLModelConfiguration) async throws -> MLModel {
-        fatalError()
-    }
+    public class func load(
+        contentsOf url: URL, configuration: MLModelConfiguration = MLModelConfiguration()
+    ) async throws -> MLModel { fatalError() }
     public class func compileModel(at modelURL: URL) async throws -> URL { fatalError() }
     open func prediction(from input: any MLFeatureProvider) throws -> any MLFeatureProvider { fatalError() }
     open func prediction(
@@ -64,6 +71,7 @@ public enum MLMultiArrayDataType: Int, Sendable {
     case float32 = 0x10020
     case float16 = 0x10010
     case int32 = 0x20020
+    case int8 = 0x20008
 }
 
 open class MLMultiArray {
@@ -83,16 +91,27 @@ extension Double: MLShapedArrayScalar {}
 extension Int32: MLShapedArrayScalar, MLTensorScalar {}
 extension Float16: MLShapedArrayScalar, MLTensorScalar {}
 
-public struct MLShapedArray<Scalar: MLShapedArrayScalar>: @unchecked Sendable {
+public protocol MLShapedArrayProtocol<Scalar> {
+    associatedtype Scalar: MLShapedArrayScalar
+    init<S: Sequence>(scalars: S, shape: [Int]) where S.Element == Scalar
+    var scalars: [Scalar] { get set }
+    var shape: [Int] { get }
+}
+
+public struct MLShapedArray<Scalar: MLShapedArrayScalar>: MLShapedArrayProtocol {
     public init<S: Sequence>(scalars: S, shape: [Int]) where S.Element == Scalar { fatalError() }
-    public var scalars: [Scalar] { fatalError() }
+    public var scalars: [Scalar] {
+        get { fatalError() }
+        set {}
+    }
     public var shape: [Int] { fatalError() }
 }
 
 public protocol MLTensorScalar: Sendable {}
 
 public struct MLTensor: Sendable {
-    public init<Scalar: MLShapedArrayScalar & MLTensorScalar>(_ shapedArray: MLShapedArray<Scalar>) { fatalError() }
+    public init<ShapedArray: MLShapedArrayProtocol>(_ shapedArray: ShapedArray)
+    where ShapedArray.Scalar: MLTensorScalar { fatalError() }
     public func shapedArray<Scalar: MLShapedArrayScalar & MLTensorScalar>(
         of scalarType: Scalar.Type
     ) async -> MLShapedArray<Scalar> { fatalError() }

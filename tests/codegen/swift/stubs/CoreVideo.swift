@@ -1,5 +1,7 @@
-// What the runtime uses of CoreVideo, with the signatures that Apple's documentation gives.
-public final class CVPixelBuffer: @unchecked Sendable {}
+// What the runtime uses of Core Video. Sources: https://developer.apple.com/documentation/corevideo/ +
+// cvpixelbufferlockflags, cvpixelbufferlockbaseaddress(_:_:), and the pages of the other functions beside it. Results of
+// functions that are imported from C may be left unused.
+public final class CVPixelBuffer {}
 
 public typealias OSType = UInt32
 public typealias CVReturn = Int32
@@ -15,6 +17,7 @@ public struct CVPixelBufferLockFlags: OptionSet, Sendable {
 public let kCVReturnSuccess: CVReturn = 0
 public let kCVPixelFormatType_32BGRA: OSType = 0x4247_5241
 public let kCVPixelFormatType_OneComponent8: OSType = 0x4c30_3038
+public let kCVPixelFormatType_OneComponent16Half: OSType = 0x4c30_3068
 
 public func CVPixelBufferGetPixelFormatType(_ pixelBuffer: CVPixelBuffer) -> OSType { fatalError() }
 public func CVPixelBufferGetWidth(_ pixelBuffer: CVPixelBuffer) -> Int { fatalError() }

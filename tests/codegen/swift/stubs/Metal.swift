@@ -1,7 +1,10 @@
-// What the runtime uses of Metal, with the signatures that Apple's documentation gives.
+// What the runtime uses of Metal. Sources: https://developer.apple.com/documentation/metal/ + mtldevice, mtlbuffer,
+// mtlcommandbufferhandler, mtlcommandbuffer/addcompletedhandler(_:), mtlcomputecommandencoder/memorybarrier(scope:);
+// argument labels by their selectors at docs.rs/objc2-metal, generated from the headers. Apple marks more of this as
+// Sendable; the runtime must do without.
 import Foundation
 
-public protocol MTLDevice: AnyObject, Sendable {
+public protocol MTLDevice: AnyObject {
     var name: String { get }
     func supportsFamily(_ gpuFamily: MTLGPUFamily) -> Bool
     func makeCommandQueue() -> (any MTLCommandQueue)?
@@ -26,18 +29,20 @@ public struct MTLResourceOptions: OptionSet, Sendable {
     public static let storageModePrivate = MTLResourceOptions(rawValue: 32)
 }
 
-public protocol MTLLibrary: AnyObject, Sendable {
+public protocol MTLLibrary: AnyObject {
     func makeFunction(name functionName: String) -> (any MTLFunction)?
 }
 
-public protocol MTLFunction: AnyObject, Sendable {}
-public protocol MTLComputePipelineState: AnyObject, Sendable {}
+public protocol MTLFunction: AnyObject {}
+public protocol MTLComputePipelineState: AnyObject {}
 
-public protocol MTLBuffer: AnyObject, Sendable {
+public protocol MTLResource: AnyObject {}
+
+public protocol MTLBuffer: MTLResource {
     func contents() -> UnsafeMutableRawPointer
 }
 
-public protocol MTLCommandQueue: AnyObject, Sendable {
+public protocol MTLCommandQueue: AnyObject {
     func makeCommandBuffer() -> (any MTLCommandBuffer)?
 }
 

@@ -1,7 +1,8 @@
 import Foundation
 import Models
-import PlanishRuntime
 import Testing
+
+@testable import PlanishRuntime
 
 extension Planish {
     @Suite struct ValueTests {
@@ -40,6 +41,20 @@ extension Planish {
             #expect(try PixelImage(blueFirst, bgr: true) == picture)
             #expect(throws: InferenceError.self) { try PixelImage(width: 2, height: 2, pixels: [1]) }
         }
+
+        #if arch(arm64) || os(Linux)
+        @Test func bytesAreHalves() {
+            for byte in UInt8.min...UInt8.max {
+                #expect(HalfByte.bits(of: byte) == Float16(byte).bitPattern)
+                #expect(HalfByte.byte(of: Float16(byte).bitPattern) == byte)
+            }
+            for (value, byte): (Float16, UInt8) in [
+                (-3, 0), (.nan, 0), (0.4, 0), (0.5, 1), (0.6, 1), (1.5, 2), (254.25, 254), (300, 255), (.infinity, 255),
+            ] {
+                #expect(HalfByte.byte(of: value.bitPattern) == byte, "\(value)")
+            }
+        }
+        #endif
 
         @Test func hashesAreThoseOfTheStandardAndOfPlanish() throws {
             // FIPS 180-4 examples, and a length on each side of a block's end.

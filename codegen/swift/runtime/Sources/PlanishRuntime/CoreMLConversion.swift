@@ -11,7 +11,8 @@ enum CoreMLConversion {
             guard let tensor = inputs.tensors[feature.name] else { throw InferenceError.missingInput(feature.name) }
             if feature.kind == .image {
                 let picture = try PixelImage(tensor, bgr: feature.color == "BGR")
-                values[feature.name] = MLFeatureValue(pixelBuffer: try picture.makePixelBuffer())
+                let half = feature.color == "GRAYSCALE_FLOAT16"
+                values[feature.name] = MLFeatureValue(pixelBuffer: try picture.makePixelBuffer(half: half))
             } else {
                 values[feature.name] = MLFeatureValue(multiArray: try multiArray(of: tensor))
             }
@@ -120,63 +121,5 @@ extension Shaped where Scalar: MLShapedArrayScalar & MLTensorScalar {
     public init(_ tensor: MLTensor) async throws { try self.init(await tensor.shapedArray(of: Scalar.self)) }
 
     public var mlTensor: MLTensor { MLTensor(shapedArray) }
-}
-
-extension PixelImage {
-    /// A picture from a pixel buffer of 32-bit BGRA or 8-bit gray.
-    public init(_ buffer: CVPixelBuffer) throws {
-        let format = CVPixelBufferGetPixelFormatType(buffer)
-        guard format == kCVPixelFormatType_32BGRA || format == kCVPixelFormatType_OneComponent8 else {
-            throw InferenceError.unsupported("pixel buffers must be of 32BGRA or OneComponent8")
-        }
-        let gray = format == kCVPixelFormatType_OneComponent8
-        CVPixelBufferLockBaseAddress(buffer, .readOnly)
-        defer { CVPixelBufferUnlockBaseAddress(buffer, .readOnly) }
-        let (width, height) = (CVPixelBufferGetWidth(buffer), CVPixelBufferGetHeight(buffer))
-        let row = CVPixelBufferGetBytesPerRow(buffer)
-        guard let start = CVPixelBufferGetBaseAddress(buffer) else {
-            throw InferenceError.malformedTensor("the pixel buffer has no memory")
-        }
-        let bytes = UnsafeRawBufferPointer(start: start, count: row * height)
-        var pixels: [UInt8] = []
-        pixels.reserveCapacity(width * height * (gray ? 1 : 3))
-        for y in 0..<height {
-            for x in 0..<width {
-                if gray {
-                    pixels.append(bytes[y * row + x])
-                } else {
-                    for channel in [2, 1, 0] { pixels.append(bytes[y * row + 4 * x + channel]) }
-                }
-            }
-        }
-        try self.init(width: width, height: height, layout: gray ? .gray : .rgb, pixels: pixels)
-    }
-
-    /// A pixel buffer of 32-bit BGRA or 8-bit gray.
-    public func makePixelBuffer() throws -> CVPixelBuffer {
-        let gray = layout == .gray
-        var made: CVPixelBuffer?
-        let format = gray ? kCVPixelFormatType_OneComponent8 : kCVPixelFormatType_32BGRA
-        guard CVPixelBufferCreate(nil, width, height, format, nil, &made) == kCVReturnSuccess, let buffer = made
-        else { throw InferenceError.malformedTensor("no pixel buffer of \(width) × \(height)") }
-        CVPixelBufferLockBaseAddress(buffer, [])
-        defer { CVPixelBufferUnlockBaseAddress(buffer, []) }
-        let row = CVPixelBufferGetBytesPerRow(buffer)
-        guard let start = CVPixelBufferGetBaseAddress(buffer) else {
-            throw InferenceError.malformedTensor("the pixel buffer has no memory")
-        }
-        let bytes = UnsafeMutableRawBufferPointer(start: start, count: row * height)
-        for y in 0..<height {
-            for x in 0..<width {
-                if gray {
-                    bytes[y * row + x] = pixels[y * width + x]
-                    continue
-                }
-                for channel in 0..<3 { bytes[y * row + 4 * x + channel] = pixels[(y * width + x) * 3 + 2 - channel] }
-                bytes[y * row + 4 * x + 3] = 255
-            }
-        }
-        return buffer
-    }
 }
 #endif

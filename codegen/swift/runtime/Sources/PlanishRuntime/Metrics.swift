@@ -78,7 +78,8 @@ public final class Metrics: Sendable {
         _ measure: Measure, _ body: () async throws -> Result
     ) async rethrows -> Result {
         #if canImport(os)
-        let interval = signposter.beginInterval("prediction")
+        // Predictions overlap, and the default identifier is for intervals that do not.
+        let interval = signposter.beginInterval("prediction", id: signposter.makeSignpostID())
         defer { signposter.endInterval("prediction", interval) }
         #endif
         let start = ContinuousClock.now
