@@ -316,7 +316,8 @@ def _integer_conv(b: RuleBuilder, m: Bindings, bias: Made | None) -> Value:
             raise Decline("the size of the weights is not known")
         bound = 255 * reach * int(np.prod(sizes[1:]))
     else:
-        bound = reach * int(np.abs(weights.astype(np.int64)).reshape(len(weights), -1).sum(1).max(initial=0))
+        sums = np.abs(weights.astype(np.int64)).sum(axis=tuple(range(1, weights.ndim)))
+        bound = reach * int(sums.max(initial=0))
     if bound >= _EXACT:
         raise Decline("sums may exceed what f32 holds exactly")
     operands = [_float(b, _centered(b, m.x, m.xz, rank, 1)), _float(b, weights), bias]
