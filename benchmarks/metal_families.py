@@ -348,6 +348,8 @@ FAMILIES: dict[str, tuple[Callable[..., Made], list[tuple[Any, ...]]]] = {
     "conv depthwise": (conv, [(5, 9, 7, 5, 3, 1, 1, 5), (16, 20, 21, 16, 3, 2, 1, 16), (8, 12, 12, 8, 5, 1, 1, 8)]),
     "conv computed": (conv_computed, [(3, 7, 8), (4, 9, 5)]),
     "conv 1-d": (conv_1d, [(3, 17, 5, 3), (8, 101, 16, 9), (1, 400, 4, 25)]),
+    "conv by tiles": (conv, [(5, 9, 11, 33, 3, 1, 1, 1), (16, 16, 16, 32, 1, 1, 1, 1), (32, 13, 17, 40, 3, 2, 1, 1),
+                             (24, 10, 10, 64, 3, 1, 2, 1)]),
     "conv pooled": (conv_pooled, [(3, 7, 9, 5, "MaxPool", 2, 2, 0), (4, 8, 12, 8, "MaxPool", 3, 2, 1),
                                   (3, 9, 12, 8, "AveragePool", 3, 3, 0), (2, 10, 7, 6, "MaxPool", 3, 2, 0)]),
     "conv of pool": (conv_of_pool, [(5, 8, 8), (8, 20, 6)]),

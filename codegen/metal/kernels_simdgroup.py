@@ -1,4 +1,6 @@
-"""Products by simdgroup_matrix: four simdgroups compute a tile of 32 × 32 from pieces in threadgroup memory.
+"""Products and convolutions by simdgroup_matrix: four simdgroups compute a tile of 32 × 32 from pieces in threadgroup
+memory. A convolution is the product of its weights and the windows of its input, which are nowhere made (implicit GEMM:
+Chetlur et al., "cuDNN: Efficient primitives for deep learning", 2014).
 
 What is read is computed on the way into threadgroup memory, what stands behind the product on the way out, so that
 sizes need not divide and neighbours are fused as in every other kernel.
@@ -7,7 +9,7 @@ sizes need not divide and neighbours are fused as in every other kernel.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from codegen.metal import index
 from codegen.metal.access import Access, register_type, static
@@ -26,6 +28,29 @@ _THREADS = 128
 _QUARTER = TILE // 2
 
 
+#: Operations that a load costs a thread, and finding out where an element of a window lies; a direct convolution loads
+#: five times for sixteen multiplications, or twice for four where its columns do not divide (kernels_window.py).
+_LOAD = 4
+_ADDRESS = 8
+_FEWEST = 8
+
+
+def conv_fits(op: ir.Op) -> bool:
+    """Whether a convolution takes less by tiles than directly: loads and what tiles compute in vain counted in."""
+    x, w = operands(op)[:2]
+    channels, *window = static(w)
+    n, _, *places = static(op.result)
+    if op.attributes["group"] != 1 or register_type(op.result.type) != "float" or register_type(x.type) != "float":
+        return False
+    depth, positions = math.prod(window), math.prod(places)
+    tiles = n * math.ceil(channels / TILE) * math.ceil(positions / TILE)
+    computed = tiles * TILE * TILE * math.ceil(depth / DEPTH) * DEPTH
+    wanted = n * channels * positions * depth
+    direct = 1 + _LOAD * (5 / 16 if places[-1] % 4 == 0 else 2 / 4)
+    by_tiles = computed / wanted * (1 + (_LOAD + _ADDRESS) * 2 / TILE)
+    return tiles >= _FEWEST and by_tiles < direct
+
+
 def fits(op: ir.Op) -> bool:
     """Whether a product fills tiles well enough: at least half of what is computed is wanted."""
     a, _ = operands(op)
@@ -37,15 +62,75 @@ def fits(op: ir.Op) -> bool:
 
 
 def matmul(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access]) -> Launch:
-    """A threadgroup computes a tile, and waits before it uses what it loaded and before it loads again."""
+    """A product of two matrices, or of a batch of them."""
     a, b = operands(op)
     *batch, m, n = static(op.result)
-    depth = static(a)[-1]
+    kind = "half" if all(v in body.accesses and body.accesses[v].store == "half" for v in (a, b)) else "float"
+
+    def left(block: Sequence[Index], row: Index, k: Index) -> str:
+        return _inside(body, a, of_batch(a, [*block, row, k]), row, k, kind)
+
+    def right(block: Sequence[Index], k: Index, column: Index) -> str:
+        return _inside(body, b, of_batch(b, [*block, k, column]), k, column, kind)
+
+    def finish(block: Sequence[Index], row: Index, column: Index) -> None:
+        body.finish(op.result, [*block, row, column], "tile[e]", roots, outs)
+
+    return _tiles(body, batch, m, n, static(a)[-1], kind, left, right, finish)
+
+
+def conv(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access]) -> Launch:
+    """A convolution: weights [channels, taps] times windows [taps, places]."""
+    x, w, *bias = operands(op)
+    a = op.attributes
+    batch, channels, *places = static(op.result)
+    taps, sizes = static(w)[1:], static(x)[2:]
+    depth, positions = math.prod(taps), math.prod(places)
+    kind = "half" if all(v in body.accesses and body.accesses[v].store == "half" for v in (x, w)) else "float"
+
+    def left(block: Sequence[Index], row: Index, k: Index) -> str:
+        checks = [f"{i.text} < {size}" for i, size in ((row, channels), (k, depth)) if i.bounds[1] >= size]
+        if w not in body.accesses:  # what is computed on the way is computed before the check
+            row, k = row.clamped(0, channels - 1), k.clamped(0, depth - 1)
+        return _checked(checks, body.element(w, [row, *index.unravel(k, taps)]), kind)
+
+    def right(block: Sequence[Index], k: Index, column: Index) -> str:
+        checks = [f"{i.text} < {size}" for i, size in ((k, depth), (column, positions)) if i.bounds[1] >= size]
+        computed = x not in body.accesses
+        if computed:
+            k, column = k.clamped(0, depth - 1), column.clamped(0, positions - 1)
+        channel, *tap = index.unravel(k, taps)
+        where = []
+        for d, (place, t, size) in enumerate(zip(index.unravel(column, places), tap, sizes, strict=True)):
+            at = place * a["strides"][d] + t * a["dilations"][d] - a["pads"][d]
+            low, high = at.bounds
+            at = body.named(f"p{d}", at)
+            checks += [f"p{d} >= 0"] * (low < 0) + [f"p{d} < {size}"] * (high >= size)
+            where.append(at.clamped(0, size - 1) if computed else at)
+        return _checked(checks, body.element(x, [block[0], channel, *where]), kind)
+
+    def finish(block: Sequence[Index], row: Index, column: Index) -> None:
+        value = "tile[e]"
+        if bias:
+            body.line(f"const float sum = tile[e] + {body.element(bias[0], [row])};")
+            value = "sum"
+        body.finish(op.result, [block[0], row, *index.unravel(column, places)], value, roots, outs)
+
+    return _tiles(body, [batch], channels, positions, depth, kind, left, right, finish)
+
+
+#: An element of an operand of a product, and what is done with one of the result: at a block, a row, a column.
+_Read = Callable[[Sequence[Index], Index, Index], str]
+_Write = Callable[[Sequence[Index], Index, Index], None]
+
+
+def _tiles(
+    body: Body, batch: Sequence[int], m: int, n: int, depth: int, kind: str, left: _Read, right: _Read, finish: _Write
+) -> Launch:
+    """A threadgroup computes a tile, and waits before it uses what it loaded and before it loads again."""
     tiles = (*batch, math.ceil(m / TILE), math.ceil(n / TILE))
     tile = list(index.unravel(index.variable("g", math.prod(tiles)), tiles))
     tile[-2:] = [body.named("tile_row", tile[-2]), body.named("tile_column", tile[-1])]
-    halves = all(v in body.accesses and body.accesses[v].store == "half" for v in (a, b))
-    kind = "half" if halves else "float"
     body.line(f"threadgroup {kind} left[{TILE * DEPTH}];")
     body.line(f"threadgroup {kind} right[{DEPTH * TILE}];")
     body.line(f"threadgroup float tile[{TILE * TILE}];")
@@ -57,13 +142,13 @@ def matmul(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Acce
     body.close()
     steps = math.ceil(depth / DEPTH)
     step = body.loop("step", steps)
-    for name, operand, width in (("left", a, DEPTH), ("right", b, TILE)):
+    for name, read, width in (("left", left, DEPTH), ("right", right, TILE)):
         body.open(f"for (int e = t; e < {TILE * DEPTH}; e += {_THREADS})")
         e = index.variable("e", TILE * DEPTH)
         outer, inner = body.named("outer", e // width), body.named("inner", e % width)
         row = tile[-2] * TILE + outer if name == "left" else step * DEPTH + outer
         column = step * DEPTH + inner if name == "left" else tile[-1] * TILE + inner
-        body.line(f"{name}[e] = {_inside(body, operand, of_batch(operand, tile), row, column, kind)};")
+        body.line(f"{name}[e] = {read(tile[:-2], body.named('row', row), body.named('column', column))};")
         body.close()
     body.line(WAIT)
     body.open(f"for (int k = 0; k < {DEPTH}; k += 8)")
@@ -90,7 +175,7 @@ def matmul(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Acce
     if outside:
         body.line(f"if ({' || '.join(outside)}) {{ continue; }}")
     row, column = (index.ranged(i.text, i.bounds[0], min(i.bounds[1], size - 1)) for i, size in ((row, m), (column, n)))
-    body.finish(op.result, [*tile[:-2], row, column], "tile[e]", roots, outs)
+    finish(tile[:-2], row, column)
     body.close()
     positions = (
         ("uint", "thread_index", "thread_position_in_threadgroup"),
@@ -106,11 +191,14 @@ def matmul(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Acce
 def _inside(body: Body, v: ir.Value, batch: Sequence[Index], row: Index, column: Index, kind: str) -> str:
     """An element of a matrix; nothing outside of it."""
     *_, height, width = static(v)
-    row, column = body.named("row", row), body.named("column", column)
     checks = [f"{i.text} < {n}" for i, n in ((row, height), (column, width)) if i.bounds[1] >= n]
     if checks and v not in body.accesses:  # what is computed on the way is computed before the check
         row, column = row.clamped(0, height - 1), column.clamped(0, width - 1)
-    value = body.element(v, [*batch, row, column])
+    return _checked(checks, body.element(v, [*batch, row, column]), kind)
+
+
+def _checked(checks: Sequence[str], value: str, kind: str) -> str:
+    """A value where it lies inside, else nothing."""
     if kind == "half":
         value = value.removeprefix("float(").removesuffix(")") if value.startswith("float(") else f"half({value})"
     nothing = literal(0.0) if kind == "float" else "half(0.0f)"

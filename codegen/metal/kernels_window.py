@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from codegen.metal import index, kernels_pool
+from codegen.metal import index, kernels_pool, kernels_simdgroup
 from codegen.metal.access import Access, quantized, static
 from codegen.metal.body import Body
 from codegen.metal.index import Index
@@ -49,10 +49,17 @@ def _width(op: ir.Op) -> int:
     return next(v for v in (4, 2, 1) if per_group % v == 0)
 
 
+def _by_tiles(op: ir.Op) -> bool:
+    """Whether a convolution in a kernel goes by tiles, into which no pool behind it fits."""
+    end = op.block.terminator if op.block is not None else None
+    roots = [v for v in end.operands if v is not None] if end is not None else []
+    return kernels_simdgroup.conv_fits(op) and kernels_pool.behind(op, roots) is None
+
+
 def pack_conv(op: ir.Op) -> Packings:
     """Weights [O, I, …] as vectors of neighbouring output channels, [O/v, I, …] of v."""
     w, width = op.operands[1], _width(op)
-    if w is None or width == 1:
+    if w is None or width == 1 or _by_tiles(op):
         return {}
     constant, scales = quantized(w), []
     if constant is not None:
@@ -77,6 +84,8 @@ def conv(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access
     """Direct convolution. A thread computes some output channels of some neighbouring columns, so that an element of
     the input serves for all channels and a vector of weights for all columns. Where a pool follows, these are the
     columns of a window, whose rows come one after another."""
+    if _by_tiles(op):
+        return kernels_simdgroup.conv(body, op, roots, outs)
     x, w, *bias = operands(op)
     pool = kernels_pool.behind(op, roots)
     a, result = op.attributes, static(op.result if pool is None else pool.result)
