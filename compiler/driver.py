@@ -112,7 +112,13 @@ def compile_model(
                 given = list(options.interface.package_inputs(tries[0]).values())
                 same = not options.interface.features
                 measurement = page.Measurement(reference, tries[0], given, library, same)
-            page.write(options.page, page.collect(before, final, report, measurement))
+            if options.target.unit == "metal":
+                from compiler.page import kernels
+
+                content = kernels.collect(before, final, out.path, report, measurement)
+            else:
+                content = page.collect(before, final, report, measurement)
+            page.write(options.page, content)
     return Compilation(out.path, final, report)
 
 
@@ -136,10 +142,8 @@ def _road(options: Options) -> tuple[str, Callable[..., None], Callable[[Job], M
     from compiler.features.image import Image
 
     others = [f for f in options.interface.features if not isinstance(f, Image)]
-    if others or options.page is not None:
-        raise UnsupportedError(
-            "states, labels and the like, and the report's page, are for Core ML packages", "--target gpu"
-        )
+    if others:
+        raise UnsupportedError("states, labels and the like are for Core ML packages", "--target gpu")
     return metal.SUFFIX, metal.lower, metal.emit_and_prove
 
 

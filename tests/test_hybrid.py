@@ -58,6 +58,16 @@ def test_a_model_in_three_parts_computes_what_it_should(tmp_path):
     subprocess.run(
         [sys.executable, "-c", "from compiler.cli import planish_main; planish_main()", *command], check=True
     )
+    shown = subprocess.run(
+        [sys.executable, "-c", "from compiler.cli import planish_main; planish_main()", "show", str(path)],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    heads = [f"// {p['package']}: takes {', '.join(p['inputs'])}" for p in plan["parts"]]
+    assert [line for line in shown.splitlines() if line in heads] == heads
+    assert shown.count("mil.conv(") == 2
+    assert shown.count("kernel void ") == 1
     theirs = dict(zip(["y", "s"], ort.InferenceSession(tmp_path / "m.onnx").run(["y", "s"], inputs()), strict=True))
     with np.load(tmp_path / "out.npz") as ours:
         for name, expected in theirs.items():

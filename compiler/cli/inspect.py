@@ -31,6 +31,7 @@ def show_command(
     from codegen.metal import package as kernels
     from compiler import driver, ir, shapes
     from compiler.errors import UserError
+    from compiler.execution import parts
     from compiler.proof import read_package
     from compiler.target import Target, known
 
@@ -39,6 +40,13 @@ def show_command(
     )
     if kernels.is_package(source):
         typer.echo(kernels.read(source).source)
+        return
+    if parts.is_package(source):
+        plan = parts.read_plan(source)
+        for path, names in plan.parts:
+            typer.echo(f"// {path.name}: takes {', '.join(names)}\n")
+            shown = kernels.read(path).source if kernels.is_package(path) else ir.print_module(read_package(path))
+            typer.echo(shown)
         return
     is_package = source.is_dir()
     stage = known("stage", stage, STAGES) if stage else "package" if is_package else "import"
