@@ -79,9 +79,7 @@ def measured(folder: Path, package: Path, seconds: float) -> int:
     loaded = Loaded(package)
     rows = loaded.description.rows
     if rows is None:
-        print(
-            f"{folder.name:22} not batched: rows are not in front, or do not come out the same to the bit", flush=True
-        )
+        print(f"{folder.name:22} {loaded.apart or 'rows are not in front of all outputs'}", flush=True)
         return 0
     arrays = made(loaded, folder)
     alone = [loaded.run(cut(arrays, rows.inputs, i, i + 1)) for i in range(MOST)]

@@ -26,6 +26,7 @@ class Loaded:
 
     Attributes:
         description: what it takes and gives.
+        apart: the operator for whose sake no rows share a call, though they do not mix.
     """
 
     def __init__(self, package: Path, function: str | None = None) -> None:
@@ -40,6 +41,7 @@ class Loaded:
         self._states: dict[int, dict[str, Array]] = {}
         self._next = 1
         self._mil: MilSession | None = None
+        self.apart: str | None = None
         self._run: Callable[[Mapping[str, Array]], dict[str, Array]]
         if kernels.is_package(package):
             from codegen.metal import executor
@@ -63,7 +65,8 @@ class Loaded:
             self._mil = MilSession(module, load_library(Options()))
             self._zeros = {n: a.copy() for n, a in self._mil.states.items()}
             shapes = tuple(tuple(d or 1 for d in f.shape) for f in self.description.inputs)
-            if self.description.rows is not None and self._mil.apart(shapes) is not None:
+            self.apart = self._mil.apart(shapes)
+            if self.apart is not None:
                 self.description = dataclasses.replace(self.description, rows=None)
 
     def open_state(self) -> int:

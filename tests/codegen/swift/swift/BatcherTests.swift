@@ -1,7 +1,8 @@
 import Foundation
 import Models
-import PlanishRuntime
 import Testing
+
+@testable import PlanishRuntime
 
 extension Planish {
     @Suite struct BatcherTests {
@@ -35,6 +36,21 @@ extension Planish {
         @Test func aModelWhoseRowsMayMixIsRefused() async throws {
             let engine = try await Shared.engines.engine(Spectrum.self)
             #expect(throws: InferenceError.rowsNotIndependent(model: "Spectrum")) { try DynamicBatcher(engine) }
+        }
+
+        /// As `planish serve` describes a model compiled with `--batch` whose rows round otherwise among others.
+        @Test func aModelWhoseRowsRoundOtherwiseTogetherIsRefusedForThat() throws {
+            struct Alone: InferenceEngine {
+                let description: ModelDescription
+                func predict(_ inputs: Features) async throws -> Features { inputs }
+            }
+            let whole = Gesture.modelDescription
+            #expect(whole.rows != nil)
+            let alone = ModelDescription(
+                name: whole.name, kind: whole.kind, inputs: whole.inputs, outputs: whole.outputs, states: [], rows: nil,
+                metadata: whole.metadata)
+            let error = #expect(throws: InferenceError.self) { try DynamicBatcher(Alone(description: alone)) }
+            #expect(error?.description.contains("the same to the bit") == true)
         }
 
         @Test func aBadRequestHarmsNoOther() async throws {

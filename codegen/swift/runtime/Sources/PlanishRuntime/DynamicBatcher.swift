@@ -47,19 +47,24 @@ public actor DynamicBatcher {
     private var timer: Task<Void, Never>?
     private var idle: [CheckedContinuation<Void, Never>] = []
 
-    /// - Throws: `InferenceError.rowsNotIndependent` where requests must not share a call.
+    /// - Throws: `InferenceError.rowsNotIndependent` where requests must not share a call, `unsupported` where the model
+    ///   would let them and the engine does not.
     public init(
         _ engine: any InferenceEngine, configuration: Configuration = Configuration(), metrics: Metrics = Metrics()
     ) throws {
-        guard let stacker = RowStacker(engine.description) else {
-            throw InferenceError.rowsNotIndependent(model: engine.description.name)
-        }
+        guard let stacker = RowStacker(engine.description) else { throw Self.refusal(of: engine.description) }
         self.engine = engine
         self.stacker = stacker
         self.configuration = configuration
         self.metrics = metrics
         most = max(1, min(configuration.maximumBatch, stacker.most))
         places = AsyncSemaphore(configuration.capacity)
+    }
+
+    private static func refusal(of model: ModelDescription) -> InferenceError {
+        guard model.metadata["planish.rows"] == "independent" else { return .rowsNotIndependent(model: model.name) }
+        return .unsupported(
+            "rows of '\(model.name)' do not mix, but would not come out the same to the bit together as alone")
     }
 
     /// How many requests wait.
