@@ -104,6 +104,8 @@ class Breaking(RuleBuilder):
         if differ and _here(place, short, "strides for dilations"):
             attrs["strides"], attrs["dilations"] = second, first
         self._operands(place, name, short, args)
+        if short == "cond" and _here(place, short, "branches exchanged"):
+            regions = tuple(reversed(regions))
         made = super().op(name, args, attrs, results, replaced, regions, named)
         alike = given is not None and results == 1 and isinstance(made, Value) and made.type is given.type
         return given if alike and _here(place, short, "left out") else made
@@ -138,11 +140,11 @@ class Breaking(RuleBuilder):
 def _arguments(b: RuleBuilder, bound: dict[str, Any], origins: dict[str, Any], entry: Entry) -> dict[str, Any]:
     """What the match bound, with the mistake if it is one here."""
     out = dict(bound)
-    first = next((v for v in bound.values() if isinstance(v, Value)), None)
-    matched = [v for v in bound.values() if isinstance(v, Value)]
+    results = {t.id for stmt in entry.variant.statements for t in stmt.targets}
+    matched = [v for n, v in bound.items() if isinstance(v, Value) and n not in results]
+    first = matched[0] if matched else None  # the data, to which what is said of axes refers
     rank = first.type.rank if first is not None and isinstance(first.type, TensorType) else None
     optional = {n for n, binding in entry.variant.bindings.items() if binding.optional}
-    results = {t.id for stmt in entry.variant.statements for t in stmt.targets}
     for name, value in bound.items():
         operator, part = origins.get(name, (None, name))
         if isinstance(value, dict):
