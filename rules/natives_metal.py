@@ -16,7 +16,7 @@ from compiler.ir import TensorType, Value
 from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline, axis, shape
 from rules.natives_msft_quant import unpacked
-from rules.natives_window import explicit_pads, separated
+from rules.natives_window import explicit_pads, separated, windows_start_inside
 
 Array = np.ndarray[Any, Any]
 
@@ -234,7 +234,7 @@ def transposed_weights(b: RuleBuilder, m: Bindings) -> Value:
         raise Decline("there is nothing to transpose")
     x = b.constant(np.ascontiguousarray(constant_of(m.w, "the weights").transpose(m.p)), "metal")
     scale = constant_of(m.s, "the scales")
-    zero = None if m.z is None else constant_of(m.z, "the zero points")
+    zero = None if m.z is None else np.broadcast_to(constant_of(m.z, "the zero points"), scale.shape)
     if m.k:
         scale, zero = scale.transpose(m.p), None if zero is None else zero.transpose(m.p)
     return stored_quantized(b, x, scale, zero, m.p.index(m.a), m.k)
@@ -276,12 +276,14 @@ def dequantize(b: RuleBuilder, m: Bindings) -> Value:
         return array.reshape([-1 if i == axis(m.a, rank) else 1 for i in range(rank)])
 
     scale = along(constant_of(m.s, "the scale"))
-    x = b.op("metal.cast", [m.x], {"to": m.y.type.dtype})
+    x = b.op("metal.cast", [m.x], {"to": m.s.type.dtype})
     if m.z is not None:
         zero = along(constant_of(m.z, "the zero point")).astype(scale.dtype)
         if zero.any():
             x = b.op("metal.sub", [x, b.constant(zero, "metal")])
     out: Value = b.op("metal.mul", [x, b.constant(scale, "metal")])
+    if m.s.type.dtype is not m.y.type.dtype:
+        out = b.op("metal.cast", [out], {"to": m.y.type.dtype})
     return out
 
 
@@ -445,6 +447,8 @@ def average_pool(b: RuleBuilder, m: Bindings) -> Value:
 def _pool(b: RuleBuilder, m: Bindings, kind: str, inside: bool) -> Value:
     dims, n = shape(m.x), len(m.k)
     strides, dilations = m.s or (1,) * n, m.d or (1,) * n
+    if windows_start_inside(m.a, dims[2:], m.k, strides, dilations):
+        raise Decline("windows lie so far apart that pads would be negative")
     pads = all_pads(m.a, m.p, dims[2:], m.k, strides, dilations)
     attributes = {
         "kind": kind,
@@ -487,6 +491,8 @@ def _resized(
 ) -> Value:
     if any(not math.isclose(s, 1.0) for s, n, o in zip(scales, shape(m.x), shape(m.y), strict=True) if n == o):
         raise Decline("a dimension is scaled to its own size")
+    if shape(m.x) == shape(m.y):
+        return m.x
     factors = [o // i if o % i == 0 else 0 for i, o in zip(shape(m.x), shape(m.y), strict=True)]
     if mode == "nearest" and all(_repeats(n, f, how, rounding) for n, f in zip(shape(m.x), factors, strict=True)):
         return _repeated(b, m.x, factors)

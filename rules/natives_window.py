@@ -66,6 +66,24 @@ def explicit_pads(
     return (0,) * (2 * len(kernel))
 
 
+def windows_start_inside(
+    auto_pad: str, sizes: Sequence[Dim], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> bool:
+    """Whether the windows of a pool lie so far apart that SAME pads would be negative.
+
+    Of these onnxruntime's kernels refuse some, and let others start inside of the input (a window of 1 every 3 of 6
+    starts at the second element); a convolution starts at the first element instead.
+    """
+    if auto_pad not in ("SAME_UPPER", "SAME_LOWER"):
+        return False
+    for size, k, s, d in zip(sizes, kernel, strides, dilations):
+        reach = (k - 1) * d + 1
+        last = (-(-size // s) - 1) * s - size if isinstance(size, int) else -s
+        if last + reach < -1:  # of −1, nothing stands before
+            return True
+    return False
+
+
 def window_pads(
     auto_pad: str,
     ceil_mode: int,
@@ -83,9 +101,11 @@ def window_pads(
 
     Raises:
         Decline: it rounds up and the sizes are not known; or a window is larger than the padded input, of which ONNX
-            makes one window by its way of rounding, and Core ML none.
+            makes one window by its way of rounding, and Core ML none; or windows start inside.
     """
     dilations = dilations or [1] * len(kernel)
+    if windows_start_inside(auto_pad, sizes, kernel, strides, dilations):
+        raise Decline("windows lie so far apart that pads would be negative")
     out = list(explicit_pads(auto_pad, pads, sizes, kernel, strides, dilations))
     if auto_pad not in ("NOTSET", "", "VALID"):
         return tuple(out)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from codegen.metal import index
-from codegen.metal.access import Access, static
+from codegen.metal.access import Access, register_type, static
 from codegen.metal.body import Body, between
 from codegen.metal.index import Index
 from codegen.metal.launch import Launch, independent, operands
@@ -50,7 +50,9 @@ def element(body: Body, op: ir.Op, at: Sequence[Index]) -> str:
         body.line(f"{window}_count += 1;")
     for _ in places:
         body.close()
-    return f"({window} / float({window}_count))" if mean else window
+    if mean:
+        return f"({window} / float({window}_count))"
+    return f"int({window})" if register_type(x.type) == "int" else window
 
 
 def nothing(op: ir.Op) -> str:
@@ -60,7 +62,9 @@ def nothing(op: ir.Op) -> str:
 
 def takes(op: ir.Op, window: str, value: str) -> str:
     """The statement that adds an element to a window."""
-    return f"{window} += {value};" if op.attributes["kind"] == "mean" else f"{window} = max({window}, {value});"
+    if op.attributes["kind"] == "mean":
+        return f"{window} += {value};"
+    return f"{window} = max({window}, {value if register_type(op.result.type) == 'float' else f'float({value})'});"
 
 
 def behind(anchor: ir.Op, roots: Sequence[ir.Value]) -> ir.Op | None:
