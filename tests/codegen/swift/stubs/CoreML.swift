@@ -1,11 +1,12 @@
-// What the runtime uses of Core ML. Each declaration was held against its page of Apple's documentation,
-// https://developer.apple.com/documentation/coreml/ + mlmodel, mlmodelconfiguration, mlmodel/load(contentsof:configuration:),
-// mlmodel/compilemodel(at:)-3nea, mlmodel/prediction(from:using:)-97bu1, mlmodel/predictions(frombatch:),
-// mlmodel/makestate(), mlarraybatchprovider/init(array:), mlfeaturevalue, mlmultiarray/withunsafebytes(_:),
-// mlmultiarray/withunsafemutablebytes(_:), mlmultiarray/strides, mlshapedarrayprotocol, mlshapedarray,
-// mltensor/init(_:)-179ei, mltensor/shapedarray(of:), mlcomputedevice, mlneuralenginecomputedevice/totalcorecount;
-// values of MLMultiArrayDataType: docs.rs/objc2-core-ml, generated from the header. What is Sendable there is so here,
-// and nothing else.
+// What the runtime uses of Core ML. Held against pages of https://developer.apple.com/documentation/coreml:
+// mlmodel/load(contentsof:configuration:), mlmodel/compilemodel(at:)-3nea, mlmodel/prediction(from:using:)-97bu1,
+// mlmodel/predictions(frombatch:), mlmodel/makestate(), mlarraybatchprovider/init(array:),
+// mlfeaturevalue/init(pixelbuffer:), mlfeaturevalue/imagebuffervalue, mlmultiarray/withunsafebytes(_:),
+// mlmultiarray/withunsafemutablebytes(_:), mlmultiarray/strides, mlshapedarrayprotocol/init(scalars:shape:),
+// mlshapedarrayprotocol/scalars, mlshapedarrayscalar, mltensor/init(_:)-179ei, mltensor/shapedarray(of:),
+// mlcomputedevice, mlneuralenginecomputedevice/totalcorecount. By the header, as docs.rs/objc2-core-ml was
+// generated from it: MLMultiArrayDataType, the other members of MLFeatureValue. From memory: MLModelConfiguration,
+// MLFeatureProvider, MLDictionaryFeatureProvider, MLBatchProvider.
 @_exported import CoreVideo
 import Foundation
 

@@ -1,6 +1,6 @@
-// What the runtime uses of Core Video. Sources: https://developer.apple.com/documentation/corevideo/ +
-// cvpixelbufferlockflags, cvpixelbufferlockbaseaddress(_:_:), and the pages of the other functions beside it. Results of
-// functions that are imported from C may be left unused.
+// What the runtime uses of Core Video. Held against pages of https://developer.apple.com/documentation/corevideo:
+// cvpixelbufferlockflags, cvpixelbufferlockbaseaddress(_:_:). From memory: the other functions and the constants.
+// Results of functions that are imported from C may be left unused.
 public final class CVPixelBuffer {}
 
 public typealias OSType = UInt32

@@ -1,7 +1,8 @@
-// What the runtime uses of Metal. Sources: https://developer.apple.com/documentation/metal/ + mtldevice, mtlbuffer,
-// mtlcommandbufferhandler, mtlcommandbuffer/addcompletedhandler(_:), mtlcomputecommandencoder/memorybarrier(scope:);
-// argument labels by their selectors at docs.rs/objc2-metal, generated from the headers. Apple marks more of this as
-// Sendable; the runtime must do without.
+// What the runtime uses of Metal. Held against pages of https://developer.apple.com/documentation/metal:
+// mtlbuffer, mtlcommandbufferhandler, mtlcommandbuffer/addcompletedhandler(_:),
+// mtlcomputecommandencoder/memorybarrier(scope:), and by selector against docs.rs/objc2-metal, generated from the
+// headers: setComputePipelineState, setBuffer. From memory: the rest. Apple marks more of this as Sendable; the
+// runtime must do without.
 import Foundation
 
 public protocol MTLDevice: AnyObject {

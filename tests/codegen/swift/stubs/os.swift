@@ -1,5 +1,6 @@
-// What the runtime uses of the module os. Sources: https://developer.apple.com/documentation/os/ossignposter/ +
-// begininterval(_:id:), endinterval(_:_:), makesignpostid(). Intervals that overlap need identifiers of their own.
+// What the runtime uses of the module os. Held against pages of
+// https://developer.apple.com/documentation/os/ossignposter: begininterval(_:id:), which names makeSignpostID(),
+// and endinterval(_:_:). Intervals that overlap need identifiers.
 public struct OSSignpostID: Sendable {
     public static let exclusive = OSSignpostID()
 }
