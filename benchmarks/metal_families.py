@@ -87,6 +87,15 @@ def conv_computed(c: int, h: int, o: int) -> Made:
     )
 
 
+def conv_of_computed(c: int, h: int, w: int, o: int, k: int) -> Made:
+    """A convolution by tiles of what is computed on the way, from a tensor whose channels are last."""
+    return (
+        f"""g (float[1,{h},{w},{c}] x) => (float[1,{o},{h - k + 1},{w - k + 1}] y) {{
+          t = Transpose <perm = [0,3,1,2]> (x) s = Sigmoid (t) y = Conv (s, w, b) }}""",
+        {"w": (o, c, k, k), "b": (o,)},
+    )
+
+
 def conv_1d(c: int, n: int, o: int, k: int) -> Made:
     """A convolution along one axis."""
     return (
@@ -350,6 +359,7 @@ FAMILIES: dict[str, tuple[Callable[..., Made], list[tuple[Any, ...]]]] = {
     "conv 1-d": (conv_1d, [(3, 17, 5, 3), (8, 101, 16, 9), (1, 400, 4, 25)]),
     "conv by tiles": (conv, [(5, 9, 11, 33, 3, 1, 1, 1), (16, 16, 16, 32, 1, 1, 1, 1), (32, 13, 17, 40, 3, 2, 1, 1),
                              (24, 10, 10, 64, 3, 1, 2, 1)]),
+    "conv of computed": (conv_of_computed, [(5, 11, 13, 33, 1), (3, 19, 17, 40, 3)]),
     "conv pooled": (conv_pooled, [(3, 7, 9, 5, "MaxPool", 2, 2, 0), (4, 8, 12, 8, "MaxPool", 3, 2, 1),
                                   (3, 9, 12, 8, "AveragePool", 3, 3, 0), (2, 10, 7, 6, "MaxPool", 3, 2, 0)]),
     "conv of pool": (conv_of_pool, [(5, 8, 8), (8, 20, 6)]),

@@ -70,7 +70,7 @@ class Body:
         if low == high or (len(at.terms) == 1 and at.terms[0][1] == 1 and at.terms[0][0].kind == "var"):
             return at
         text = at.text
-        if len(at.terms) == 1 and at.terms[0][1] == 1 and not at.constant:
+        if len(at.terms) == 1 and at.terms[0][1] == 1 and not at.constant and text.startswith("("):
             text = text.removeprefix("(").removesuffix(")")
         self.line(f"const int {name} = {text};")
         return index.ranged(name, low, high)
