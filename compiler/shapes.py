@@ -61,7 +61,7 @@ def _size(text: str, whole: str) -> Size:
             raise UserError(f"the range {text} in --shape {whole} is empty", f"{sizes[1]}..{sizes[0]}")
     elif re.fullmatch(r"\d+(\s*\|\s*\d+)+", text):
         sizes = tuple(sorted({int(s) for s in text.split("|")}))
-        size = Choice(sizes)
+        size = Choice(sizes) if len(sizes) > 1 else sizes[0]
     else:
         raise UserError(f"'{text}' in --shape {whole} is no size", f"--shape {_SPELLING}")
     if min(sizes) < 1:

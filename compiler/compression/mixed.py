@@ -46,7 +46,10 @@ class Option:
 
 
 class Sensitivity:
-    """How the outputs of a mil module that computes in f32 depend on its weights."""
+    """How the outputs of a mil module that computes in f32 depend on its weights.
+
+    Open sizes are those of the first sample, and samples of other sizes are left out.
+    """
 
     def __init__(self, lowered: Module, data: Sequence[Inputs], library: Library) -> None:
         from compiler.execution import evaluate
@@ -63,7 +66,8 @@ class Sensitivity:
         self._plain = {own[id(a)]: a for a in alive if a is not None and own[id(a)] in self._names}
         self._session = evaluate.Session(module)
         self._inputs = [a.name for a in main.inputs if a.name not in self._names.values()]
-        self._data = list(data[:MOST_SAMPLES])
+        shapes = [a.shape for a in data[0]]
+        self._data = [sample for sample in data if [a.shape for a in sample] == shapes][:MOST_SAMPLES]
         self._exact = [self._run(sample, {}) for sample in self._data]
 
     def can_change(self, name: str) -> bool:

@@ -9,7 +9,7 @@ operators that they are held against.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,12 +42,14 @@ class Draft:
         given: the inputs that it was given.
         due: what the module should give for each of them before it is sealed.
         library: the rules that give it its meaning.
+        finish: what features behind the one that is asked make of outputs: names, rounding.
     """
 
     package: Path
     given: Sets
     due: Sets
     library: Library
+    finish: Callable[[Arrays], Arrays] = lambda outputs: outputs
 
 
 class Feature:
@@ -173,15 +175,19 @@ class Interface:
         return out
 
     def package_outputs(self, names: Sequence[str], outputs: Sequence[Array]) -> Arrays:
-        out = dict(zip(names, outputs, strict=True))
-        for f in self.features:
-            out = f.package_outputs(out)
-        return out
+        return self.finished(dict(zip(names, outputs, strict=True)))
 
     def compared(self, ours: Sets, wanted: Sets, proof: Draft) -> tuple[Sets, Sets]:
-        for f in self.features:
-            ours, wanted = f.compared(ours, wanted, proof)
+        for i, f in enumerate(self.features):
+            behind = Interface(self.features[i + 1 :])
+            ours, wanted = f.compared(ours, wanted, replace(proof, finish=behind.finished))
         return ours, wanted
+
+    def finished(self, outputs: Arrays) -> Arrays:
+        """:meth:`Feature.package_outputs` of all features in turn."""
+        for f in self.features:
+            outputs = f.package_outputs(outputs)
+        return outputs
 
     def accuracy(self, precision: str) -> str:
         for f in self.features:

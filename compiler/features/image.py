@@ -7,6 +7,7 @@ output is turned back: ``(y · std + mean) / scale``, cut to 0 … 255.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,6 +57,8 @@ def _numbers(text: str, whole: str) -> tuple[float, ...]:
         for part in text.split(","):
             over, slash, under = part.partition("/")
             out.append(float(over) / float(under) if slash else float(part))
+        if not all(map(math.isfinite, out)):
+            raise ValueError
     except (ValueError, ZeroDivisionError):
         raise UserError(f"'{text}' in --image {whole} is no number", f"--image {_SPELLING}") from None
     return tuple(out)

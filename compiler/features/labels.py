@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -90,9 +91,14 @@ class Labels(Feature):
                 f"the model has a '{taken.pop()}' already, as a classifier calls its outputs", "--rename it"
             )
 
+    def _refuse(self, what: str) -> NoReturn:
+        raise UserError(f"output '{self.output}' is {what}; a classifier needs one row of scores", "--shape …=1,…")
+
     def package_outputs(self, outputs: Arrays) -> Arrays:
         """The label: any whose score comes as near to the best as the proof lets scores be off."""
         scores = outputs[self.output].reshape(-1).astype(np.float64)
+        if scores.size != len(self.labels):
+            self._refuse(" × ".join(map(str, outputs[self.output].shape)))
         near = scores >= scores.max() - LIMITS["fp16"] * np.linalg.norm(scores)
         label = np.array(self.labels)[near]
         rest = {n: a for n, a in outputs.items() if n != self.output}
@@ -106,9 +112,7 @@ class Labels(Feature):
         assert end is not None
         type_ = scores.type
         if not isinstance(type_, TensorType) or not type_.is_static or type_.size != len(self.labels):
-            raise UserError(
-                f"output '{self.output}' is a {type_}; a classifier needs one row of scores", "--shape …=1,…"
-            )
+            self._refuse(f"a {type_}")
         if type_.dtype is not F32:
             cast = Op("mil.cast", [scores], [type_.with_dtype(F32)], {"dtype": "fp32"})
             main.block.insert_before(end, cast)

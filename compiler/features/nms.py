@@ -7,6 +7,7 @@ NonMaxSuppression, in onnxruntime, makes of just these boxes and scores.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -44,11 +45,11 @@ def parse(text: str) -> Suppression:
     if not {"boxes", "scores"} <= given.keys():
         raise UserError(f"--nms {text} does not say boxes and scores", program.SPELLING)
     iou, score = (_number(given.get(k, d), text) for k, d in (("iou", "0.45"), ("score", "0.25")))
-    most = int(_number(given.get("max", "100"), text))
+    most = _whole(given.get("max", "100"), text)
     if not 0.0 < iou <= 1.0 or most < 1:
         raise UserError(f"--nms {text} needs an iou above 0 and up to 1, and a max of 1 or more", program.SPELLING)
     form = known("format of boxes", given.get("format", "corners"), ("corners", "center"))
-    chosen = int(_number(given["class"], text)) if "class" in given else None
+    chosen = _whole(given["class"], text) if "class" in given else None
     return Suppression(
         _part(given["boxes"]),
         _part(given["scores"]),
@@ -62,9 +63,18 @@ def parse(text: str) -> Suppression:
 
 def _number(text: str, whole: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise UserError(f"'{text}' in --nms {whole} is no number", program.SPELLING) from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(f"'{text}' in --nms {whole} is no number", program.SPELLING)
+    return number
+
+
+def _whole(text: str, whole: str) -> int:
+    if not re.fullmatch(r"\d+", text):
+        raise UserError(f"'{text}' in --nms {whole} is no whole number", program.SPELLING)
+    return int(text)
 
 
 def _part(text: str) -> program.Part:
@@ -204,7 +214,7 @@ class Suppression(Feature):
         for mine, theirs, original, (boxes, scores) in zip(ours, wanted, proof.due, raw, strict=True):
             mine.update({_BOXES: boxes, _SCORES: scores})
             right_boxes, right_scores = self._decoded(original)
-            theirs.update(self._suppressed(boxes[0], scores[0]))
+            theirs.update(proof.finish(self._suppressed(boxes[0], scores[0])))
             theirs.update({_BOXES: right_boxes[None], _SCORES: right_scores[None]})
         return ours, wanted
 

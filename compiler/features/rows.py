@@ -106,7 +106,7 @@ def _run(module: Module, sets: Sequence[dict[str, Array]], values: Sequence[Valu
         return [session.run(one)[len(module.main.output_names) :] for one in sets]
     except evaluate.EvaluationError as e:
         raise UnsupportedError(
-            f"{_spelled(e.op)} does not take several rows: {e.message}", "a model exported with an open batch"
+            f"{_spelled(e.op)} does not take several rows", "a model exported with an open batch"
         ) from None
 
 

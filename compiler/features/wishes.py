@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from codegen.mil.writer import Metadata
 
 
+#: How keys of metadata start that say where a package comes from and what was proven of it.
+OWN = "planish."
+
+
 @dataclass(frozen=True, slots=True)
 class Wishes:
     """What is wished for; texts are spelled as on the command line.
@@ -58,6 +62,11 @@ class Wishes:
         names = [f.name for f in features if isinstance(f, image.Image)]
         if twice := next((n for i, n in enumerate(names) if n in names[:i]), None):
             raise UserError(f"--image says '{twice}' twice", "one --image for each input or output")
+        one = "--labels is for one row" if self.labels is not None else "--nms is for one picture"
+        if self.batch is not None and (self.labels is not None or self.nms is not None):
+            raise UserError(f"{one} at a time, and --batch opens several rows", "one of the two")
+        if own := next((k for k in self.metadata if k.startswith(OWN)), None):
+            raise UserError(f"--metadata gives '{own}', and keys that start with {OWN} are Planish's", "another key")
         if self.batch is not None:
             features.insert(0, batch.parse(self.batch))
         if self.states:
