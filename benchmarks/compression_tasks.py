@@ -1,152 +1,172 @@
-"""Tasks to judge compressed models by, with inputs made here: reading rendered lines, finding boxes on photographs."""
+"""The real tasks that compressed packages are judged by, in one form: samples, what is kept of each, and a score."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 
-TEXT = """Planish reads models and writes packages that run on phones tablets and desktops Every rule is proved before
-it is used Compressed weights are integers palettes or sparse tensors Accuracy is the judge of what may be kept Invoice
-Total Amount Due Street Avenue Berlin Paris London Tokyo January March October Sunday Order Number Flight Gate"""
-WORDS = TEXT.split()
+from benchmarks import compression_boxes as boxes
+from benchmarks import compression_sentences as sentences
+from benchmarks import compression_speech as speech
+from benchmarks import compression_text as text
+
+Array = np.ndarray[Any, Any]
+Run = Callable[[Mapping[str, Array]], dict[str, Array]]
+#: What was measured under a key before, or is now.
+Once = Callable[[str, Callable[[], Any]], Any]
+#: What is kept of one sample: anything that JSON holds.
+Kept = Any
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model and what it is for.
+
+    Attributes:
+        title: what is measured, for the head of the table.
+        calibrate: inputs to compress by; others than those that judge.
+        run: what is kept of each sample of what a model gives.
+        score: of what a package gave and what the original did, sample by sample.
+        rows: names of rows of the table.
+    """
+
+    title: str
+    model: Path
+    shapes: Mapping[str, tuple[int, ...]]
+    calibrate: Mapping[str, Array]
+    run: Callable[[Run], list[Kept]]
+    score: Callable[[Sequence[Kept], Sequence[Kept]], float]
+    rows: Sequence[str]
+
+
+FEW = ("fp16", "int8", "int8, calibrated", "palette6", "palette4-group16", "palette4-group16, calibrated")
+
+
+def original(model: Path) -> Run:
+    session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    names = [o.name for o in session.get_outputs()]
+    return lambda inputs: dict(zip(names, session.run(None, dict(inputs)), strict=True))
 
 
 def weight_bytes(model: Path) -> int:
     """What the float weights of a model take in f32, whether they are initializers or constants."""
-    import onnx
-
     graph = onnx.load(model).graph
     tensors = [*graph.initializer, *(a.t for n in graph.node if n.op_type == "Constant" for a in n.attribute)]
     return sum(4 * int(np.prod(t.dims)) for t in tensors if t.data_type == onnx.TensorProto.FLOAT)
 
 
-def fonts() -> list[str]:
-    """Font files of Debian's packages and of font packages from PyPI, whichever are installed."""
-    found = sorted(map(str, Path("/usr/share/fonts").rglob("*.ttf")))
-    try:
-        from font_roboto import RobotoMedium, RobotoRegular
-        from font_source_serif_pro import SourceSerifProRegular
+def ocr(models: Path, work: Path) -> Task:
+    model = models / "ppocrv4_rec" / "model.onnx"
+    keys = text.keys(model)
+    pictures, texts = text.lines(450, seed=1)
 
-        found += [RobotoRegular, RobotoMedium, SourceSerifProRegular]
-    except ImportError:
-        pass
-    if not found:
-        raise SystemExit("no fonts are installed: apt-get install fonts-dejavu, or pip install font-roboto")
-    return found
+    def run(model: Run) -> list[Kept]:
+        read = [text.read(next(iter(model({"x": p}).values())), keys) for p in pictures]
+        return [[text.edits(t, r), len(t)] for t, r in zip(texts, read, strict=True)]
 
+    def score(ours: Sequence[Kept], _: Sequence[Kept]) -> float:
+        wrong, of = np.sum(ours, axis=0)
+        return float(1 - wrong / of)
 
-def lines(count: int, seed: int) -> tuple[np.ndarray, list[str]]:
-    """Rendered lines of text (count, 1, 3, 48, 320) as PP-OCR takes them, in [-1, 1], and what they say."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    rng = np.random.default_rng(seed)
-    files = fonts()
-    pictures, texts = [], []
-    while len(texts) < count:
-        words = list(rng.choice(WORDS, rng.integers(1, 4)))
-        if rng.random() < 0.4:
-            words.append(str(rng.integers(0, 100000)))
-        text = " ".join(words)
-        font = ImageFont.truetype(files[rng.integers(len(files))], int(rng.integers(18, 34)))
-        ground, ink = int(rng.integers(150, 256)), int(rng.integers(0, 90))
-        image = Image.new("L", (320, 48), ground)
-        draw = ImageDraw.Draw(image)
-        left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-        if right - left > 300 or bottom - top > 44:
-            continue
-        draw.text((int(rng.integers(4, 12)) - left, (48 - bottom + top) // 2 - top), text, ink, font)
-        noisy = np.asarray(image, np.float32) + rng.normal(0, rng.uniform(2, 25), (48, 320))
-        plain = np.clip(noisy, 0, 255) / 127.5 - 1
-        pictures.append(np.repeat(plain[None, None], 3, 1).astype(np.float32))
-        texts.append(text)
-    return np.stack(pictures), texts
+    rows = ("fp32", *FEW, "mixed, 60 % of int8", "w8a8", "pruned 30 %", "pruned 30 %, int8")
+    calibrate = {"x": text.lines(16, seed=2)[0]}
+    return Task("characters read right, of 450 lines", model, {"x": (1, 3, 48, 320)}, calibrate, run, score, rows)
 
 
-def read(scores: np.ndarray, keys: list[str]) -> str:
-    """Greedy CTC: the best key of each column, repeats and blanks (key 0) left out."""
-    best = scores[0].argmax(-1)
-    kept = [b for i, b in enumerate(best) if b and (i == 0 or b != best[i - 1])]
-    return "".join(keys[b] for b in kept)
+def yolo(models: Path, work: Path) -> Task:
+    model = models / "yolov8n_320" / "model.onnx"
+    return _detector(model, "images", (320, 320), 1 / 255, 0.0, boxes.yolo_boxes)
 
 
-def characters_right(texts: list[str], found: list[str]) -> float:
-    """1 − edits / characters, over all lines."""
-    from rapidfuzz.distance import Levenshtein
-
-    edits = sum(min(Levenshtein.distance(t, f), len(t)) for t, f in zip(texts, found, strict=True))
-    return 1 - edits / sum(map(len, texts))
+def faces(models: Path, work: Path) -> Task:
+    model = models / "ultraface" / "model.onnx"
+    return _detector(model, "input", (240, 320), 1 / 128, 127.0, boxes.face_boxes)
 
 
-def photographs(size: tuple[int, int], count: int, seed: int) -> np.ndarray:
-    """Crops of the photographs that scikit-image ships, (count, 1, 3, height, width) in 0 … 255."""
-    from PIL import Image
-    from skimage import data
+def _detector(model: Path, name: str, size: tuple[int, int], scale: float, shift: float, find: Any) -> Task:
+    """Agreement with the boxes that the original finds (score 0.25 and up)."""
 
-    rng = np.random.default_rng(seed)
-    whole = [data.astronaut(), np.stack([data.camera()] * 3, -1), data.coffee(), data.chelsea(), data.rocket()]
-    out = []
-    for i in range(count):
-        # People matter most to the detectors at hand: every other crop is of one.
-        photo = whole[(i // 2) % 2 if i % 2 == 0 else i // 2 % len(whole)]
-        height, width = photo.shape[:2]
-        side = int(min(height, width) * rng.uniform(0.55, 1.0))
-        y, x = int(rng.integers(0, (height - side) // 3 + 1)), int(rng.integers(0, width - side + 1))
-        crop = Image.fromarray(photo[y : y + side, x : x + side]).resize(size[::-1], Image.Resampling.BILINEAR)
-        picture = np.asarray(crop, np.float32).transpose(2, 0, 1)
-        out.append((picture[:, :, ::-1] if rng.random() < 0.5 else picture)[None])
-    return np.ascontiguousarray(np.stack(out))
+    def pictures(count: int, seed: int) -> Array:
+        return (boxes.photographs(size, count, seed) - np.float32(shift)) * np.float32(scale)
 
+    judged = pictures(36, 1)
 
-def yolo_boxes(outputs: list[np.ndarray], least: float) -> list[tuple[int, float, np.ndarray]]:
-    """(class, score, box) of YOLOv8's output (1, 4 + classes, anchors), after suppression of overlaps."""
-    found = outputs[0][0].T
-    classes, scores = found[:, 4:].argmax(1), found[:, 4:].max(1)
-    half = found[:, 2:4] / 2
-    return _suppressed(classes, scores, np.concatenate([found[:, :2] - half, found[:, :2] + half], 1), least)
+    def run(model: Run) -> list[Kept]:
+        found = [find(list(model({name: p}).values()), 0.05) for p in judged]
+        return [[[c, s, *map(float, b)] for c, s, b in one] for one in found]
+
+    def score(ours: Sequence[Kept], theirs: Sequence[Kept]) -> float:
+        truth = [[(c, s, np.array(b)) for c, s, *b in one if s >= 0.25] for one in theirs]
+        return boxes.mean_average_precision(truth, [[(c, s, np.array(b)) for c, s, *b in one] for one in ours])
+
+    title = "mAP against the original's boxes, on 36 photographs"
+    return Task(title, model, {name: (1, 3, *size)}, {name: pictures(8, 2)}, run, score, (*FEW, "w8a8"))
 
 
-def face_boxes(outputs: list[np.ndarray], least: float) -> list[tuple[int, float, np.ndarray]]:
-    """(0, score, box) of UltraFace's scores (1, n, 2) and boxes (1, n, 4)."""
-    scores, boxes = outputs[0][0][:, 1], outputs[1][0]
-    return _suppressed(np.zeros(len(scores), int), scores, boxes, least)
+def minilm(models: Path, work: Path) -> Task:
+    model = work / "minilm.onnx"
+    sentences.model(model)
+    given = sentences.tokens(sentences.sentences())
+    others = sentences.tokens([" ".join(text.WORDS[i : i + 9]) for i in range(0, 45, 5)])
+
+    def run(model: Run) -> list[Kept]:
+        return [np.round(model(g)["embedding"].ravel(), 6).tolist() for g in given]
+
+    def score(ours: Sequence[Kept], theirs: Sequence[Kept]) -> float:
+        return sentences.ranking_agreement(np.array(ours), np.array(theirs))
+
+    calibrate = {name: np.stack([o[name] for o in others]) for name in others[0]}
+    title = f"rank correlation of likeness with the original's, of {len(given)} sentences"
+    rows = ("fp16", "int8", "palette6", "palette4-group16", "palette4-group16, calibrated")
+    return Task(title, model, {}, calibrate, run, score, rows)
 
 
-def _suppressed(classes, scores, boxes, least):
-    order = [i for i in np.argsort(-scores, kind="stable")[:300] if scores[i] >= least]
-    kept: list[int] = []
-    for i in order:
-        if all(classes[i] != classes[k] or overlap(boxes[i], boxes[k]) < 0.5 for k in kept):
-            kept.append(i)
-    return [(int(classes[i]), float(scores[i]), boxes[i]) for i in kept]
+def silero(models: Path, work: Path) -> Task:
+    model = models / "silero_vad_16k" / "model.onnx"
+    clips = speech.clips(12, 4.0, seed=1)
+    states: list[Array] = []
+    clip = speech.clips(1, 1.0, seed=2)[0]
+    speech.heard(original(model), clip, states)
+    frames = np.stack(speech.frames(clip))
+    calibrate = {"input": frames, "sr": np.full(len(frames), speech.RATE, np.int64), "state": np.stack(states)}
+
+    def run(model: Run) -> list[Kept]:
+        return [speech.heard(model, c) for c in clips]
+
+    def score(ours: Sequence[Kept], theirs: Sequence[Kept]) -> float:
+        return float(np.mean([np.mean((np.array(a) > 0.5) == (np.array(b) > 0.5)) for a, b in zip(ours, theirs)]))
+
+    title = "frames of 32 ms in which a voice is heard as by the original, of 12 clips"
+    return Task(title, model, {"input": (1, 576), "state": (2, 1, 128)}, calibrate, run, score, FEW)
 
 
-def overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union."""
-    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
-    common = float(np.prod(np.clip(high - low, 0, None)))
-    return common / max(float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - common, 1e-9)
+def dnsmos(models: Path, work: Path) -> Task:
+    model = models / "dnsmos" / "model.onnx"
+    length = 144160
+    clips = [c[None, :length] for c in speech.clips(16, 9.1, seed=1)]
+    calibrate = {"input_1": np.stack([c[None, :length] for c in speech.clips(4, 9.1, seed=2)])}
+
+    def run(model: Run) -> list[Kept]:
+        return [next(iter(model({"input_1": c}).values())).ravel().tolist() for c in clips]
+
+    def score(ours: Sequence[Kept], theirs: Sequence[Kept]) -> float:
+        return float(np.mean(np.abs(np.array(ours) - np.array(theirs)) <= 0.1))
+
+    title = "opinions (speech, noise, both) within 0.1 of the original's 1 to 5, of 16 clips"
+    return Task(title, model, {"input_1": (1, length)}, calibrate, run, score, (*FEW, "w8a8"))
 
 
-def mean_average_precision(truth: list[list], found: list[list]) -> float:
-    """COCO's mAP (IoU 0.5 to 0.95, 101 points) of ``found`` with ``truth`` taken for right; boxes of each picture."""
-    values = []
-    for c in {t[0] for one in truth for t in one}:
-        wanted = [[t[2] for t in one if t[0] == c] for one in truth]
-        total = sum(map(len, wanted))
-        ranked = sorted(((s, i, b) for i, one in enumerate(found) for k, s, b in one if k == c), key=lambda r: -r[0])
-        for threshold in np.arange(0.5, 1.0, 0.05):
-            left = [list(w) for w in wanted]
-            hits = []
-            for _, i, box in ranked:
-                best = max(range(len(left[i])), key=lambda j: overlap(box, left[i][j]), default=None)
-                good = best is not None and overlap(box, left[i][best]) >= threshold
-                hits.append(good)
-                if good:
-                    del left[i][best]
-            recall = np.cumsum(hits) / total
-            precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
-            ceiling = np.maximum.accumulate(precision[::-1])[::-1]
-            at = np.searchsorted(recall, np.linspace(0, 1, 101))
-            values.append(np.mean([ceiling[a] if a < len(ceiling) else 0.0 for a in at]))
-    return float(np.mean(values)) if values else 1.0
+TASKS: dict[str, Callable[[Path, Path], Task]] = {
+    "ocr": ocr,
+    "yolo": yolo,
+    "faces": faces,
+    "minilm": minilm,
+    "silero": silero,
+    "dnsmos": dnsmos,
+}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compiler.emit import emit_and_prove, know_the_model, to_prove, write
+from compiler.emit import emit_and_prove, know_the_model, to_compress_by, to_prove, write
 from compiler.errors import UnsupportedError, UserError
 from compiler.garbage import rare_collections
 from compiler.ir import Module
@@ -91,6 +91,7 @@ def compile_model(
         library = load_library(options)
         module = import_model(model, options, library, report)
         reference, tries = to_prove(model, module, options)
+        made_up = to_compress_by(module, options)
         know_the_model(module, report)
         before = _drawing(module, options)
         optimize(module, library, report)
@@ -99,7 +100,7 @@ def compile_model(
 
             model, reference = pruning.prune(options, reference, module, tries, report)
         down(module, library, report)
-        final = finish(Job(model, reference, module, tries, out.draft, library, options, report))
+        final = finish(Job(model, reference, module, tries, out.draft, library, options, report, made_up))
         out.publish()
     report.output = str(out.path)
     if options.page is not None and before is not None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from compiler import frontend
 from compiler.features.base import Draft
-from compiler.ir import Module, Op, clone_module
+from compiler.ir import Module, Op, TensorType, clone_module
 from compiler.job import Job, conclude
 from compiler.options import Options
 from compiler.proof import Reference, read_package, run_mil
@@ -29,6 +29,10 @@ Array = np.ndarray[Any, Any]
 
 #: How many sets of inputs a proof makes up.
 SETS = {"full": 2, "fast": 1, "off": 0}
+
+#: Sets of inputs that are made up to compress by: how large each is, in shares of what a proof takes. What they agree
+#: on is believed, so they are unlike each other.
+MADE_UP = (1.0, 1.0, 0.1, 0.1)
 
 #: How often operators may be moved to f32 and the package written anew before giving up.
 ROUNDS = 6
@@ -94,7 +98,20 @@ def emit_and_prove(job: Job) -> Module:
                 return final
             from compiler.compression import Road, compress
 
-            road = Road(lowered, keep, tries, given, wanted, options.interface, library, report, job.draft, stored, put)
+            road = Road(
+                lowered,
+                keep,
+                tries,
+                given,
+                wanted,
+                options.interface,
+                library,
+                report,
+                job.draft,
+                stored,
+                put,
+                job.made_up,
+            )
             small = compress(compression, road)
             _predict(small, report)
             return small
@@ -158,6 +175,25 @@ def to_prove(
         given = options.inputs if isinstance(options.inputs, Mapping) else samples.from_npz(options.inputs, inputs)
         sets = [samples.fitted(one, module.main) for one in interface.split(given, module.main)]
     return reference, interface.chain(sets, run)
+
+
+def to_compress_by(module: Module, options: Options) -> list[dict[str, Array]]:
+    """Made-up inputs to correct biases by, in the order of the module's; none where weights stay or the user gave some.
+
+    They do not depend on how much is proven, so neither does the package.
+    """
+    from compiler import samples
+
+    compression = options.compression
+    if compression is None or not compression.compresses or compression.data is not None:
+        return []
+    if not all(isinstance(a.type, TensorType) for a in module.main.inputs):
+        return []
+    made = samples.generate(module.main, len(MADE_UP), lambda i: sizes_to_try(module, i))
+    return [
+        {name: a * a.dtype.type(size) if a.dtype.kind == "f" else a for name, a in one.items()}
+        for one, size in zip(made, MADE_UP, strict=True)
+    ]
 
 
 def _expected(reference: Reference | None, tries: Sequence[Mapping[str, Array]], report: Report) -> list[list[Array]]:

@@ -32,6 +32,7 @@ class Job:
         lowered: the module, in operators of the target.
         tries: what to prove on, by the names of the module's inputs and in their order.
         draft: where the package goes until it is proven.
+        made_up: inputs to correct biases by where weights are compressed and the user gave none; as ``tries``.
     """
 
     model: str | Path | onnx.ModelProto
@@ -42,6 +43,7 @@ class Job:
     library: Library
     options: Options
     report: Report
+    made_up: Sequence[Mapping[str, Array]] = ()
 
 
 def conclude(

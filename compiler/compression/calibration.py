@@ -14,7 +14,7 @@ from compiler.ir import Function, Module, Op, TensorType, clone_function, sugges
 from compiler.proof import MilSession
 from passes.compress import activations, windows
 from passes.compress.activations import Histogram, Method, Range
-from passes.compress.calibrated import Statistics, layer_of
+from passes.compress.calibrated import Means, Statistics, layer_of
 from passes.compress.select import weights
 
 if TYPE_CHECKING:
@@ -156,6 +156,23 @@ def ranges(module: Module, data: Sequence[Inputs], library: Library, method: Met
         for histogram, array in zip(seen, values, strict=True):
             histogram.add(array)
     return {op.results[0].name: h.range(method) for op, h in zip(layers, seen, strict=True)}
+
+
+def means(module: Module, data: Sequence[Inputs], library: Library, threshold: int) -> dict[str, Means]:
+    """What the layers of a mil module that computes in f32 see on the mean of each sample, by the name of their
+    weight."""
+    found: dict[str, Means] = {}
+    jobs: list[tuple[Op, tuple[int, ...], Means]] = []
+    for weight in weights(module, threshold):
+        layer, held = layer_of(weight), weight.op.result.constant
+        if layer is not None and layer.block is module.main.block and held is not None:
+            found[weight.name] = Means()
+            jobs.append((layer, held.shape, found[weight.name]))
+    rng = np.random.default_rng(SEED)
+    for values in _inputs_of(module, [layer for layer, _, _ in jobs], data, library):
+        for (layer, shape, into), value in zip(jobs, values, strict=True):
+            into.add(windows.columns(layer, value, shape, rng))
+    return found
 
 
 def _inputs_of(module: Module, layers: Sequence[Op], data: Sequence[Inputs], library: Library) -> Any:

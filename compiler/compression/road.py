@@ -33,6 +33,7 @@ class Road:
         given, wanted: the same as inputs of the package, and what the original model gives there as its outputs.
         stored: makes the module as it is stored, but for compression.
         write: writes a module where the package goes.
+        made_up: inputs of ``lowered`` that were made up to correct biases by.
     """
 
     lowered: Module
@@ -46,6 +47,7 @@ class Road:
     draft: Path
     stored: Callable[[], Module]
     write: Callable[[Module], None]
+    made_up: Sequence[Mapping[str, Array]] = ()
 
     @property
     def names(self) -> list[str]:

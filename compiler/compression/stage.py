@@ -19,13 +19,14 @@ from compiler.compression.judging import Changes, Judge
 from compiler.compression.road import Road, named_alike, unique_names
 from compiler.compression.settings import Settings
 from compiler.errors import UserError
+from compiler.evaluate import EvaluationError
 from compiler.ir import Module
 from compiler.proof import read_package
 from compiler.report import megabytes
 from passes.compress import Record, Scheme, weights
 from passes.compress import run as compress_weights
 from passes.compress.activations import Range, insert, read_ranges, write_ranges
-from passes.compress.calibrated import correct_biases, correction, encoder
+from passes.compress.calibrated import Means, Statistics, correct_biases, correction, encoder
 from passes.compress.select import THRESHOLD
 
 Array = np.ndarray[Any, Any]
@@ -72,6 +73,7 @@ class _Stage:
                 if self.data and (settings.scheme is not None or settings.mixed)
                 else {}
             )
+            means: Mapping[str, Statistics | Means] = known or self._means()
             self.ranges = self._ranges() if settings.activations else {}
             stage.what = f"{len(self.data)} samples, {len(known)} layers"
             stage.result = f"{len(self.ranges)} ranges" if self.ranges else ""
@@ -87,9 +89,9 @@ class _Stage:
                 own = {w.name: w for w in weights(road.lowered)}
                 records = compress_weights(final, plan, self.ios, encoder=encode)
                 found = {
-                    r.name: correction(own[r.name], r.dense, known[r.name])
+                    r.name: correction(own[r.name], r.dense, means[r.name])
                     for r in records
-                    if r.dense is not None and r.name in known and r.name in own
+                    if r.dense is not None and r.name in means and r.name in own
                 }
                 corrections = {name: c for name, c in found.items() if c is not None}
                 correct_biases(final, corrections)
@@ -110,6 +112,17 @@ class _Stage:
                 f"the package could not be brought below {megabytes(settings.budget)}", "a larger --budget, or --prune"
             )
         raise judge.failure()
+
+    def _means(self) -> dict[str, Means]:
+        """What layers see on the mean of inputs that were made up. It is enough to correct biases by: a channel that is
+        always above 0 lets every sum that it enters be off in the same way."""
+        road = self.road
+        made_up = [list(t.values()) for t in road.made_up]
+        try:
+            return calibration.means(road.lowered, made_up, road.library, THRESHOLD)
+        except EvaluationError as e:
+            self.report.note(f"biases are as they were, for made-up inputs cannot be run ({e.message})")
+            return {}
 
     def _ranges(self) -> dict[str, Range]:
         """The ranges of activations: from the file, or found on the data and left in the file."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -48,9 +48,24 @@ class Statistics:
         return self.moment / max(self.count, 1)
 
     @property
-    def mean(self) -> Array:
-        """E[x]."""
-        return self.total / max(self.count, 1)
+    def means(self) -> list[Array]:
+        """E[x], which is known."""
+        return [self.total.astype(np.float64) / self.count] if self.count else []
+
+
+@dataclass(slots=True)
+class Means:
+    """What the inputs of one weight's layer are on the mean, for each of a few made-up samples by itself.
+
+    Attributes:
+        means: of each sample, (groups, columns).
+    """
+
+    means: list[Array] = field(default_factory=list)
+
+    def add(self, columns: Array) -> None:
+        """Takes in (groups, number, columns)."""
+        self.means.append(columns.mean(axis=1, dtype=np.float64))
 
 
 def layer_of(weight: Weight) -> Op | None:
@@ -153,14 +168,26 @@ def _palette(layer: Op, whole: Array, base: Palettized, h: Array, axes: Axes) ->
     return replace(base, indices=windows.back(layer, indices, whole.shape))
 
 
-def correction(weight: Weight, dense: Array, known: Statistics) -> Array | None:
-    """(W − Ŵ) E[x] for each output channel of a convolution or linear layer, to be added to its bias; None where the
-    weight has another user, so that one bias is no place for it."""
+def correction(weight: Weight, dense: Array, known: Statistics | Means) -> Array | None:
+    """(W − Ŵ) E[x] for each output channel of a convolution or linear layer, to be added to its bias.
+
+    Samples that were made up do not say what E[x] is, so of what they say no more is believed than they agree on: with
+    mean m and variance s² between samples, the part 1 − s²/m² of it, and nothing where that is below 0.
+
+    Returns:
+        None where the weight has another user, so that one bias is no place for it, or where nothing is known.
+    """
     layer = layer_of(weight)
-    if layer is None or layer.name == "mil.matmul" or len(list(weight.op.result.users)) != 1 or not known.count:
+    if layer is None or layer.name == "mil.matmul" or len(list(weight.op.result.users)) != 1 or not known.means:
         return None
     lost = windows.rows(layer, array(weight)).astype(np.float64) - windows.rows(layer, dense).astype(np.float64)
-    made: Array = np.einsum("grc,gc->gr", lost, known.mean.astype(np.float64)).reshape(-1)
+    each = np.stack([np.einsum("grc,gc->gr", lost, mean).reshape(-1) for mean in known.means])
+    if not np.isfinite(each).all():
+        return None
+    made: Array = each.mean(axis=0)
+    if len(each) > 1:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            made = np.nan_to_num(made * np.clip(1 - each.var(axis=0, ddof=1) / np.square(made), 0.0, 1.0))
     return made
 
 

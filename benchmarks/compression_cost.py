@@ -1,0 +1,219 @@
+"""What compressing itself costs, how its bits compare with coremltools', and the published cases in kind."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+import compiler
+from benchmarks import compression_boxes as boxes
+from benchmarks import compression_sentences as sentences
+from benchmarks import synthetic
+from benchmarks.compression_tasks import Once, original, weight_bytes
+from codegen import mil
+from compiler.driver import Options, load_library
+from compiler.proof import MilSession
+from passes import compress
+from passes.compress import Linear, Palette, Scheme, Sparse
+from passes.compress.palette import palettize
+
+Array = np.ndarray[Any, Any]
+
+YOLO = {"images": (1, 3, 320, 320)}
+
+
+def bits(models: Path, pairs: Path, work: Path, once: Once) -> None:
+    """yolov8n_320 compressed by coremltools and by the pass, from the same package: the same bits? Whose are sooner?"""
+    print("### yolov8n_320: the same settings in coremltools and here\n")
+    print("| | weights | with the same bits | coremltools s | here s |\n|---|--:|--:|--:|--:|")
+    path = work / "plain.mlpackage"
+    for name, scheme, function, config in _settings():
+
+        def measure(scheme: Scheme = scheme, function: str = function, config: str = config) -> list[float]:
+            if not path.exists():
+                compiler.compile(
+                    models / "yolov8n_320" / "model.onnx", "ane", path, os="ios18", shapes=YOLO, verify="off"
+                )
+            return _same(path, work, scheme, function, config)
+
+        of, same, theirs, ours = once(f"bits: {name}", measure)
+        print(f"| {name} | {of:.0f} | {same:.0f} | {theirs:.2f} | {ours:.2f} |", flush=True)
+    print("\n### k-means of one tensor, 256 × 128 × 3 × 3, 4 bits\n")
+    print("| | coremltools s | here s | error there | error here |\n|---|--:|--:|--:|--:|")
+    for dtype, group in (("float16", 0), ("float16", 16), ("float32", 0), ("float32", 16)):
+        found = once(f"bits: {dtype} {group}", lambda d=dtype, g=group: _one_tensor(d, g))
+        what = f"{dtype}, {'one table' if not group else f'a table for {group} channels'}"
+        print(f"| {what} | {found[0]:.3f} | {found[1]:.3f} | {found[2]:.5f} | {found[3]:.5f} |", flush=True)
+    print("\n### yolov8n_320, int4 for each channel: how far outputs are from the original's, on 12 photographs\n")
+    there, here = once("bits: gptq", lambda: _gptq(models, path, work))
+    print(f"coremltools {there:.4f}, here with calibration inputs {here:.4f} (relative L2)\n")
+
+
+def _settings() -> list[tuple[str, Scheme, str, str]]:
+    """Name, scheme, function of coremltools and its configuration."""
+    linear = "linear_quantize_weights"
+    return [
+        ("int8, symmetric", Linear(), linear, "OpLinearQuantizerConfig(mode='linear_symmetric')"),
+        ("uint8, affine", Linear("uint8", False), linear, "OpLinearQuantizerConfig(mode='linear', dtype='uint8')"),
+        (
+            "int4, blocks of 16",
+            Linear("int4", True, "block", 16),
+            linear,
+            "OpLinearQuantizerConfig(mode='linear_symmetric', dtype='int4', granularity='per_block', block_size=16)",
+        ),
+        ("palette4", Palette(4), "palettize_weights", "OpPalettizerConfig(mode='kmeans', nbits=4)"),
+        (
+            "palette4-group16",
+            Palette(4, 16),
+            "palettize_weights",
+            "OpPalettizerConfig(mode='kmeans', nbits=4, granularity='per_grouped_channel', group_size=16)",
+        ),
+        ("sparse50", Sparse(0.5), "prune_weights", "OpMagnitudePrunerConfig(target_sparsity=0.5)"),
+        ("sparse2of4", Sparse(pattern=(2, 4)), "prune_weights", "OpMagnitudePrunerConfig(n_m_ratio=(2, 4))"),
+    ]
+
+
+def _same(path: Path, work: Path, scheme: Scheme, function: str, config: str) -> list[float]:
+    """How many weights there are, how many have the same bits, and the seconds of both."""
+    import coremltools as ct
+    import coremltools.optimize.coreml as cto
+
+    logging.disable(logging.WARNING)
+    name, _, settings = config.partition("(")
+    options = cto.OptimizationConfig(global_config=getattr(cto, name)(**eval(f"dict({settings}")))
+    model = ct.models.MLModel(str(path), skip_model_load=True)
+    start = time.perf_counter()
+    theirs = getattr(cto, function)(model, options)
+    there = time.perf_counter() - start
+    theirs.save(str(work / "theirs.mlpackage"))
+    module = mil.read(path)
+    start = time.perf_counter()
+    compress.run(module, scheme, 18, fit=False)
+    here = time.perf_counter() - start
+    mil.write(module, work / "ours.mlpackage", os="ios18")
+    a, b = (_held(mil.read(work / f"{who}.mlpackage")) for who in ("theirs", "ours"))
+    return [len(a), sum(x == y for x, y in zip(a, b, strict=True)), there, here]
+
+
+def _held(module: Any) -> list[list[bytes | None]]:
+    """What the compressed weights consist of."""
+    ops = [op for op in module.walk() if op.name.startswith("mil.constexpr_")]
+    return [[None if v is None or v.constant is None else v.constant.tobytes() for v in op.operands] for op in ops]
+
+
+def _one_tensor(dtype: str, group: int) -> list[float]:
+    """Seconds of coremltools and of the pass, and the relative errors of both."""
+    from coremltools.optimize.coreml._quantization_passes import palettize_weights as theirs
+
+    weight = (np.random.default_rng(6).standard_normal((256, 128, 3, 3)) * 0.05).astype(dtype)
+    start = time.perf_counter()
+    made = theirs.blockwise_compress(weight, "KMEANS", 4, [group, 0, 0, 0], None, num_kmeans_workers=2)
+    there = time.perf_counter() - start
+    table = np.repeat(made.lut.reshape(len(made.lut), 16), len(weight) // len(made.lut), axis=0)
+    dense = np.take_along_axis(table, made.indices.reshape(len(weight), -1).astype(int), axis=1)
+    start = time.perf_counter()
+    ours = palettize(weight, Palette(4, group), 0)
+    here = time.perf_counter() - start
+    assert ours is not None
+    return [there, here, compress.error(weight, dense.reshape(weight.shape)), compress.error(weight, ours.dense())]
+
+
+def _gptq(models: Path, plain: Path, work: Path) -> list[float]:
+    """How far outputs are from the original's: of coremltools' package, and of one made with calibration inputs."""
+    import coremltools as ct
+    import coremltools.optimize.coreml as cto
+
+    model = models / "yolov8n_320" / "model.onnx"
+    config = cto.OpLinearQuantizerConfig(mode="linear_symmetric", dtype="int4", granularity="per_channel")
+    made = cto.linear_quantize_weights(
+        ct.models.MLModel(str(plain), skip_model_load=True), cto.OptimizationConfig(global_config=config)
+    )
+    made.save(str(work / "theirs.mlpackage"))
+    scale = np.float32(1 / 255)
+    data, judged = boxes.photographs((320, 320), 8, 2) * scale, boxes.photographs((320, 320), 12, 1) * scale
+    options: Any = {"os": "ios18", "shapes": YOLO, "verify": "off"}
+    ours = work / "ours.mlpackage"
+    compiler.compile(model, "ane", ours, quantize="int4-channel", calibrate={"images": data}, **options)
+    library, run = load_library(Options()), original(model)
+    wanted = np.stack([next(iter(run({"images": p}).values())) for p in judged])
+    out = []
+    for path in (work / "theirs.mlpackage", ours):
+        session = MilSession(mil.read(path), library)
+        out.append(compress.error(wanted, np.stack([session.run([p])[0] for p in judged])))
+    return out
+
+
+def seconds(models: Path, pairs: Path, work: Path, once: Once) -> None:
+    """Compile times with and without int8, each the least of three."""
+    print(
+        "### Compile time\n\n| | plain s | int8 s | ratio | plain, proven s | int8, proven s | ratio |\n|---|"
+        + "--:|" * 6
+    )
+    graph = work / "nodes.onnx"
+    if not graph.exists():
+        onnx.save(synthetic.transformer(10000), graph)
+    cases = {
+        "yolov8n_320": (models / "yolov8n_320" / "model.onnx", YOLO),
+        "ppocrv4_rec": (models / "ppocrv4_rec" / "model.onnx", {"x": (1, 3, 48, 320)}),
+        "10,000 nodes": (graph, {}),
+    }
+    for name, (model, shapes) in cases.items():
+
+        def measure(model: Path = model, shapes: Any = shapes) -> list[float]:
+            out = []
+            for verify in ("off", "fast"):
+                for options in ({}, {"quantize": "int8"}):
+                    taken = []
+                    for _ in range(3):
+                        start = time.perf_counter()
+                        compiler.compile(model, "ane", work / "row.mlpackage", shapes=shapes, verify=verify, **options)
+                        taken.append(time.perf_counter() - start)
+                    out.append(min(taken))
+            return out
+
+        a, b, c, d = once(f"time: {name}", measure)
+        print(f"| {name} | {a:.2f} | {b:.2f} | {b / a:.2f} | {c:.2f} | {d:.2f} | {d / c:.2f} |", flush=True)
+    print()
+
+
+def published(models: Path, pairs: Path, work: Path, once: Once) -> None:
+    """The pairs that are built as the published cases, and an encoder whose layers share weights."""
+    print("### Sizes and estimated memory\n")
+    print("| | weights in f32 | half | int8 | of f32 | memory, f32 | half | int8 | of f32 |\n|---|" + "--:|" * 8)
+    for name in ("yolov5_416", "bert"):
+
+        def measure(name: str = name) -> list[float]:
+            out: list[float] = []
+            for options in ({"precision": "fp32"}, {}, {"quantize": "int8"}):
+                made = compiler.compile(
+                    pairs / name / "model.onnx", "cpu" if "precision" in options else "ane", work / "row.mlpackage",
+                    verify="off", **options,
+                )  # fmt: skip
+                out += [made.report.bytes["package"] / 1e6, made.report.placement["estimates"]["memory_mb"]]
+            return out
+
+        whole = weight_bytes(pairs / name / "model.onnx") / 1e6
+        _, m32, s16, m16, s8, m8 = once(f"published: {name}", measure)
+        print(
+            f"| {name} | {whole:.2f} MB | {s16:.2f} | {s8:.2f} | {100 * (s8 / whole - 1):+.0f} % "
+            f"| {m32:.2f} MB | {m16:.2f} | {m8:.2f} | {100 * (m8 / m32 - 1):+.0f} % |",
+            flush=True,
+        )
+    print("\n### Layers that share weights: MiniLM's six, and its first one six times over\n")
+    print("| | in the ONNX file | int8 package |\n|---|--:|--:|")
+    for what, shared in (("six layers", None), ("one, named once", "once"), ("one, held six times", "copies")):
+
+        def one(shared: str | None = shared) -> list[float]:
+            path = work / "shared.onnx"
+            sentences.model(path, shared)
+            made = compiler.compile(path, "ane", work / "row.mlpackage", quantize="int8", verify="off")
+            return [path.stat().st_size / 1e6, made.report.bytes["package"] / 1e6]
+
+        before, after = once(f"published: {what}", one)
+        print(f"| {what} | {before:.1f} MB | {after:.1f} MB |", flush=True)
+    print()
