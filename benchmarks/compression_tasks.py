@@ -15,6 +15,7 @@ from benchmarks import compression_boxes as boxes
 from benchmarks import compression_sentences as sentences
 from benchmarks import compression_speech as speech
 from benchmarks import compression_text as text
+from compiler import runnable
 
 Array = np.ndarray[Any, Any]
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]
@@ -52,6 +53,21 @@ def original(model: Path) -> Run:
     session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     names = [o.name for o in session.get_outputs()]
     return lambda inputs: dict(zip(names, session.run(None, dict(inputs)), strict=True))
+
+
+def package(path: Path, model: Path, library: Any) -> Run:
+    """A package with inputs and outputs called as the model's are: some names are not free in Core ML."""
+    loaded = runnable.load(path, library)
+    session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    taken = [i.name for i in loaded.signature.inputs]
+    given = [i.name for i in session.get_inputs()]
+    names = [o.name for o in session.get_outputs()]
+
+    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        found = loaded.run({t: inputs[g] for t, g in zip(taken, given, strict=True)})
+        return dict(zip(names, found.values(), strict=True))
+
+    return run
 
 
 def weight_bytes(model: Path) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 
 from compiler import frontend
 from compiler.features.base import Draft
-from compiler.ir import Module, Op, TensorType, clone_module
+from compiler.ir import Module, Op, clone_module
 from compiler.job import Job, conclude
 from compiler.options import Options
 from compiler.proof import Reference, read_package, run_mil
@@ -178,16 +178,18 @@ def to_prove(
 
 
 def to_compress_by(module: Module, options: Options) -> list[dict[str, Array]]:
-    """Made-up inputs to correct biases by, in the order of the module's; none where weights stay or the user gave some.
+    """Made-up inputs to correct biases by, in the order of the module's.
 
-    They do not depend on how much is proven, so neither does the package.
+    None where the user gave some, where weights do not become integers of 8 bits, or where the model takes anything but
+    pictures, the only inputs that can be made up well enough: made-up sounds are noise. They do not depend on how much
+    is proven, so neither does the package.
     """
     from compiler import samples
 
     compression = options.compression
-    if compression is None or not compression.compresses or compression.data is not None:
+    if compression is None or not compression.eight_bits or compression.data is not None:
         return []
-    if not all(isinstance(a.type, TensorType) for a in module.main.inputs):
+    if not all(samples.is_picture(a.type) for a in module.main.inputs):
         return []
     made = samples.generate(module.main, len(MADE_UP), lambda i: sizes_to_try(module, i))
     return [

@@ -15,6 +15,7 @@ from passes.compress import Linear, NotCompressibleError, Palette, Scheme, Weigh
 from passes.compress.assign import Choice, within_error, within_size
 from passes.compress.fit import fitted
 from passes.compress.run import array
+from passes.compress.select import is_elementwise
 
 if TYPE_CHECKING:
     from compiler.rewrite import Library
@@ -121,7 +122,7 @@ def measure(lowered: Module, stored: Module, sensitivity: Sensitivity, ios: int)
     """
     table = {}
     for weight in weights(stored):
-        if not sensitivity.can_change(weight.name):
+        if is_elementwise(weight.op) or not sensitivity.can_change(weight.name):
             continue
         held = array(weight)
         options = [Option(None, held.size * held.itemsize * 8, held, 0.0)]

@@ -13,7 +13,7 @@ import numpy as np
 from compiler.errors import UserError
 from compiler.ir import suggest
 from passes.compress.activations import METHODS, Method
-from passes.compress.schemes import NAMES, Scheme, parse
+from passes.compress.schemes import NAMES, Linear, Scheme, parse
 
 Array = np.ndarray[Any, Any]
 #: Calibration inputs: one set or several, or an .npz file of them.
@@ -53,6 +53,11 @@ class Settings:
     def compresses(self) -> bool:
         """Whether weights or activations are to be compressed, besides pruning."""
         return self.scheme is not None or self.mixed
+
+    @property
+    def eight_bits(self) -> bool:
+        """Whether weights become integers of 8 bits."""
+        return isinstance(self.scheme, Linear) and self.scheme.bits == 8
 
     @staticmethod
     def of(

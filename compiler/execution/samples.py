@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from compiler.errors import UserError
-from compiler.ir import BOOL, Dim, DType, Function, Op, TensorType, Value, suggest
+from compiler.ir import BOOL, Dim, DType, Function, Op, TensorType, Type, Value, suggest
 
 Array = np.ndarray[Any, Any]
 
@@ -104,6 +104,13 @@ def _array(
 
 
 _CHANNELS = (1, 3)
+
+
+def is_picture(type_: Type) -> bool:
+    """Whether an input of a type is given a picture."""
+    if not isinstance(type_, TensorType) or type_.shape is None or not type_.dtype.is_float:
+        return False
+    return _picture_axes(tuple(d if isinstance(d, int) else 2 for d in type_.shape)) is not None
 
 
 def _picture_axes(shape: tuple[int, ...]) -> tuple[int, int] | None:

@@ -14,7 +14,7 @@ from passes.compress import emit
 from passes.compress.encode import Axes, Encoded, NotCompressibleError, bits, encode, error
 from passes.compress.fit import fitted
 from passes.compress.schemes import Scheme
-from passes.compress.select import THRESHOLD, Weight, weights
+from passes.compress.select import THRESHOLD, Weight, is_elementwise, weights
 
 Array = np.ndarray[Any, Any]
 
@@ -60,25 +60,28 @@ def run(
         schemes: one for all, or by the name of a weight; those not named stay as they are.
         ios: the release that must take them.
         threshold: weights of no more elements stay as they are.
-        fit: give weights that groups or blocks do not fill larger ones that do; such weights stay as they are
-            otherwise, as with coremltools.
+        fit: give weights that groups or blocks do not fill larger ones that do, and leave alone what is used element by
+            element. Otherwise the former stay as they are and the latter do not, as with coremltools.
 
     Returns:
-        What became of each weight, in order.
+        What became of each weight: first those used element by element, then the others, in order.
 
     Raises:
         UnsupportedError: the release has no form for a scheme.
     """
-    chosen = []
+    chosen: list[tuple[Weight, Scheme]] = []
+    left = []
     for weight in weights(module, threshold):
         scheme = schemes.get(weight.name) if isinstance(schemes, Mapping) else schemes
-        if scheme is not None:
+        if fit and scheme is not None and is_elementwise(weight.op):
+            left.append(_left(weight, "it is used element by element"))
+        elif scheme is not None:
             axes = weight.axes
             chosen.append((weight, fitted(scheme, array(weight).shape, axes) if fit or axes is None else scheme))
     # NumPy and the library of palettes let go of the interpreter while they compute.
     with ThreadPoolExecutor() as pool:
         encoded = list(pool.map(lambda one: _encoded(one[0], one[1], encoder or plain), chosen))
-    return [_placed(weight, scheme, made, ios) for (weight, scheme), made in zip(chosen, encoded, strict=True)]
+    return left + [_placed(weight, scheme, made, ios) for (weight, scheme), made in zip(chosen, encoded, strict=True)]
 
 
 def plain(weight: Weight, scheme: Scheme, axes: Axes) -> Encoded:
@@ -101,13 +104,18 @@ def _encoded(weight: Weight, scheme: Scheme, encoder: Encoder) -> Encoded | str:
         return str(e)
 
 
+def _left(weight: Weight, reason: str) -> Record:
+    size = array(weight).nbytes
+    return Record(weight.name, None, reason, size, size, 0.0)
+
+
 def _placed(weight: Weight, scheme: Scheme, encoded: Encoded | str, ios: int) -> Record:
     name, before = weight.name, array(weight)
     if isinstance(encoded, str):
-        return Record(name, None, encoded, before.nbytes, before.nbytes, 0.0)
+        return _left(weight, encoded)
     size = (bits(encoded) + 7) // 8
     if size >= before.nbytes:
-        return Record(name, None, f"{scheme} takes no less room", before.nbytes, before.nbytes, 0.0)
+        return _left(weight, f"{scheme} takes no less room")
     dense = encoded.dense()
     emit.replace(weight.op, encoded, ios)
     return Record(name, scheme, "", before.nbytes, size, error(before, dense), dense)

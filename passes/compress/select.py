@@ -15,6 +15,12 @@ from passes.compress.encode import Axes
 THRESHOLD = 2048
 
 
+_ELEMENTWISE = frozenset(
+    f"mil.{name}"
+    for name in ("add", "sub", "mul", "real_div", "floor_div", "mod", "pow", "maximum", "minimum", "select")
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Weight:
     """A constant that can be compressed.
@@ -47,6 +53,12 @@ def is_weight(op: Op, threshold: int = THRESHOLD) -> bool:
     if (type_.rank or 0) < 2 or (type_.size or 0) <= threshold:
         return False
     return not any(u.name.startswith("mil.constexpr_") or u.defn.terminator for u in op.result.users)
+
+
+def is_elementwise(op: Op) -> bool:
+    """Whether a constant is but added, multiplied and the like, element by element. It is no weight of a layer, whose
+    sums even errors out: anchors of a detector move every box by what they lose, and masks what they hide."""
+    return all(user.name in _ELEMENTWISE for user in op.result.users)
 
 
 def axes(value: Value) -> Axes | None:

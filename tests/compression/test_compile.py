@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import compiler
+from compiler import emit
 from compiler.compression import exact
 from compiler.errors import UserError, VerificationError
 from passes.compress import Linear
@@ -58,6 +59,24 @@ def test_calibration_makes_outputs_better(tmp_path, data):
     assert better.report.verify.passed
     assert better.report.compression["samples"] == 4
     assert off[1] < off[0]
+
+
+def test_biases_are_corrected_without_calibration_inputs(tmp_path, monkeypatch):
+    """By made-up pictures, which do not depend on what is proven."""
+
+    def biases(quantize: str, verify: str = "off") -> list[np.ndarray]:
+        path = tmp_path / "out.mlpackage"
+        done = compiler.compile(MODEL, "ane", path, os="ios18", shapes={"x": SHAPE}, verify=verify, quantize=quantize)
+        held = [op.operand("bias") for op in done.module.walk() if op.name == "mil.conv"]
+        return [b.constant for b in held if b is not None]
+
+    corrected, proven, strong = biases("int8"), biases("int8", "fast"), biases("int4")
+    monkeypatch.setattr(emit, "MADE_UP", ())
+    plain = biases("int8")
+    np.testing.assert_equal(corrected, proven)
+    np.testing.assert_equal(strong, plain)
+    changed = [not np.array_equal(a, b) for a, b in zip(corrected, plain, strict=True)]
+    assert sum(changed) > 10
 
 
 def test_activations_and_the_file_of_their_ranges(tmp_path, data):

@@ -11,11 +11,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 import compiler.dialects.mil  # noqa: F401 (registers mil.*)
 from compiler import ir
+from compiler.ir import clone_module, parse_module
 from passes.compress import Linear, Palette, weights, windows
 from passes.compress import run as compress
 from passes.compress.activations import Histogram, parameters
 from passes.compress.assign import Choice, within_error, within_size
-from passes.compress.calibrated import Statistics, correction, encoder
+from passes.compress.calibrated import Means, Statistics, correction, encoder
 from passes.compress.compensate import compensate, output_error
 
 
@@ -62,6 +63,44 @@ def test_a_calibrated_layer_is_nearer_to_the_original(scheme):
     np.testing.assert_allclose(shift, (x[0] @ (w - better.dense).T).mean(0), atol=1e-4)
     corrected = np.square(x[0] @ (better.dense - w).T + shift).sum()
     assert corrected <= off[1]
+
+
+def test_what_is_used_element_by_element_stays_but_not_with_coremltools_settings():
+    module = parse_module("""
+module @m {
+  func @main(%x: tensor<64x64xf32>) -> (%z: tensor<64x64xf32>) {
+    %a = mil.const() {val = dense<0.5>} : tensor<64x64xf32>
+    %b = mil.const() {val = dense<0.25>} : tensor<64x64xf32>
+    %y = mil.matmul(%x, %a) : tensor<64x64xf32>
+    %z = mil.add(%y, %b) : tensor<64x64xf32>
+    return %z
+  }
+}
+""")
+    for fit, schemes in ((True, [None, Linear()]), (False, [Linear(), Linear()])):
+        assert [r.scheme for r in compress(clone_module(module), Linear(), 17, fit=fit)] == schemes
+
+
+def test_of_made_up_inputs_no_more_is_believed_than_they_agree_on():
+    module = parse_module("""
+module @m {
+  func @main(%x: tensor<1x2xf32>) -> (%y: tensor<1x3xf32>) {
+    %w = mil.const() {val = dense<[0.5, 0.5, 0.5, 0.5, 0.5, 0.5]>} : tensor<3x2xf32>
+    %b = mil.const() {val = dense<[0.0, 0.0, 0.0]>} : tensor<3xf32>
+    %y = mil.linear(%x, %w, %b) : tensor<1x3xf32>
+    return %y
+  }
+}
+""")
+    (weight,) = weights(module, 0)
+    dense = np.float32([[0.5, 0.5], [0.25, 0.5], [0.5, 0.25]])  # the second row lost of x₀, the third of x₁
+    known = Means()
+    for x in ([1.0, 4.0], [1.0, -4.0]):
+        known.add(np.float32([[x]]))
+    np.testing.assert_allclose(correction(weight, dense, known), [0.0, 0.25, 0.0])
+    sure = Means()
+    sure.add(np.float32([[[1.0, -4.0]]]))
+    np.testing.assert_allclose(correction(weight, dense, sure), [0.0, 0.25, -1.0])
 
 
 @pytest.mark.parametrize(
