@@ -14,9 +14,10 @@ import onnx
 import compiler
 from benchmarks import compression_text as text
 from benchmarks.compression_tasks import Once, Run, original, weight_bytes
-from compiler import distil, runnable
+from compiler import distil
 from compiler.distil.train import Schedule
 from compiler.driver import Options, load_library
+from compiler.execution import runnable
 
 Array = np.ndarray[Any, Any]
 

@@ -15,7 +15,7 @@ from benchmarks import compression_boxes as boxes
 from benchmarks import compression_sentences as sentences
 from benchmarks import compression_speech as speech
 from benchmarks import compression_text as text
-from compiler import runnable
+from compiler.execution import runnable
 
 Array = np.ndarray[Any, Any]
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]

@@ -184,7 +184,7 @@ def to_compress_by(module: Module, options: Options) -> list[dict[str, Array]]:
     pictures, the only inputs that can be made up well enough: made-up sounds are noise. They do not depend on how much
     is proven, so neither does the package.
     """
-    from compiler import samples
+    from compiler.execution import samples
 
     compression = options.compression
     if compression is None or not compression.eight_bits or compression.data is not None:

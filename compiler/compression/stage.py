@@ -19,7 +19,7 @@ from compiler.compression.judging import Changes, Judge
 from compiler.compression.road import Road, named_alike, unique_names
 from compiler.compression.settings import Settings
 from compiler.errors import UserError
-from compiler.evaluate import EvaluationError
+from compiler.execution.evaluate import EvaluationError
 from compiler.ir import Module
 from compiler.proof import read_package
 from compiler.report import megabytes
