@@ -493,7 +493,10 @@ def _resized(
         raise Decline("a dimension is scaled to its own size")
     if shape(m.x) == shape(m.y):
         return m.x
-    factors = [o // i if o % i == 0 else 0 for i, o in zip(shape(m.x), shape(m.y), strict=True)]
+    factors = [
+        o // i if o % i == 0 and math.isclose(s, o // i) else 0
+        for i, o, s in zip(shape(m.x), shape(m.y), scales, strict=True)
+    ]
     if mode == "nearest" and all(_repeats(n, f, how, rounding) for n, f in zip(shape(m.x), factors, strict=True)):
         return _repeated(b, m.x, factors)
     attributes = {

@@ -146,7 +146,7 @@ def _gap(a: _Token, b: _Token, sliced: bool) -> str:
     if a.text in (",", ";"):
         return " "
     if b.text == ":" or a.text == ":":
-        return "" if b.text == ":" or sliced else " "
+        return "" if b.text in (":", "]") or sliced else " "
     if (a.text in ("(", "[") and a.kind == "sign") or (b.text in (")", "]") and b.kind == "sign"):
         return ""
     if a.text == "{" and b.text == "}":

@@ -52,6 +52,27 @@ def test_the_library_keeps_its_meaning(path: Path) -> None:
     holds(re.sub(r"^ +", "", source, flags=re.MULTILINE))
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
+def test_the_library_is_formatted(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    assert format_rules(source) == source, f"planish rules fmt rules/{path.name}"
+
+
+def test_slices_are_written_close() -> None:
+    assert "dims(x)[2:]" in holds(SLICED)
+    assert "dims(x)[:2]" in holds(SLICED)
+
+
+SLICED = """stage fuse
+use onnx
+
+rule sliced {
+  match { y = Relu(x) }
+  where { dims(x)[2: ] == dims(x)[ :2] }
+  rewrite { y = x }
+}
+"""
+
 MESSY = """stage   fuse
 use onnx
 
