@@ -29,6 +29,9 @@ VALUE_LOSS = 5e-3
 #: How many trial evaluations the search may take.
 TRIALS = 48
 
+#: How many of them may go into finding out what of a stretch can go back.
+PARTS = 20
+
 #: An error that leaves room to the limit of half precision, 2e-2, for inputs that were not tried.
 MARGIN = 1.6e-2
 
@@ -179,8 +182,9 @@ def _search(trial: Trial, keep: dict[Op, str]) -> dict[Op, str]:
         chosen, rest = chosen + better, other
     needed = chosen + rest
     # What of it can do without: quarters, then halves of those, down to single operators (after Zeller and Hildebrandt,
-    # "Simplifying and isolating failure-inducing input", 2002). Where the error keeps
-    # the margin it goes on keeping it; where it cannot, the limit itself decides.
+    # "Simplifying and isolating failure-inducing input", 2002). Where the error keeps the margin it goes on keeping it;
+    # where it cannot, the limit itself decides.
+    left = min(left, PARTS)
     room = MARGIN if error(needed)[1] <= MARGIN else float("inf")
     size = -(-len(needed) // 4)
     while size and left > 0:
