@@ -167,6 +167,7 @@ def source(program: Program) -> str:
     out.append("    static let places: [Place] = [")
     out += [f"        {_place(b)},  // {i}: {_shape(b)}" for i, b in enumerate(program.buffers)]
     out.append("    ]\n\n    static let steps: [Step] = [")
+    comma = "," if len(program.dispatches) > 1 else ""  # as swift-format has it
     for i, d in enumerate(program.dispatches):
         bound = [(b.buffer, program.buffers[b.buffer]) for b in d.bindings]
         buffers = ", ".join(str(i) for i, b in bound if not b.pixels)
@@ -175,8 +176,8 @@ def source(program: Program) -> str:
         step = f'kernel: "{d.kernel}", {sizes}, buffers: [{buffers}], waits: {waits}'
         if pictures:
             step += f", textures: [{', '.join(_string(b.name) for _, b in bound if b.pixels)}]"
-        line = f"        Step({step}),"
-        out.append(line if len(line) <= _WIDTH else f"        Step(\n            {step}),")
+        line = f"        Step({step}){comma}"
+        out.append(line if len(line) <= _WIDTH else f"        Step(\n            {step}){comma}")
     out.append("    ]")
     text = "\n".join(out) + "\n" + _BODY
     if not pictures:
