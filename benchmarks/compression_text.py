@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,11 @@ WORDS = TEXT.split()
 def fonts() -> list[str]:
     """Font files of Debian's packages and of font packages from PyPI, whichever are installed."""
     found = sorted(map(str, Path("/usr/share/fonts").rglob("*.ttf")))
-    try:
+    with suppress(ImportError):
         from font_roboto import RobotoMedium, RobotoRegular
         from font_source_serif_pro import SourceSerifProRegular
 
         found += [RobotoRegular, RobotoMedium, SourceSerifProRegular]
-    except ImportError:
-        pass
     if not found:
         raise SystemExit("no fonts are installed: apt-get install fonts-dejavu, or pip install font-roboto")
     return found

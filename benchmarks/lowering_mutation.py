@@ -78,8 +78,7 @@ class Keeping(Prover):
     """A prover that keeps the instances that held."""
 
     def __init__(self, prover: Prover) -> None:
-        self.library, self.traced, self.seeds = prover.library, prover.traced, prover.seeds
-        self.targets, self.finish, self.machines = prover.targets, prover.finish, prover.machines
+        vars(self).update(vars(prover))
         self.kept: list[Kept] = []
 
     def checker(self, rule: s.Rule) -> Checker:

@@ -69,10 +69,12 @@ def main() -> int:
             try:
                 said = receiver.recv()
             except EOFError:
+                process.join()
+                if process.exitcode is None or process.exitcode >= 0:
+                    raise RuntimeError(f"judging a variant of rule {mutant.rule.name} failed") from None
                 crashed += 1  # onnx's own inference brought the process down
                 continue
-            finally:
-                process.join()
+            process.join()
             if said is None:
                 skipped += 1
             else:

@@ -6,6 +6,7 @@ author would learn of it: by the resolver and the checks at load time, then by t
 
 from __future__ import annotations
 
+import copy
 import itertools
 import random
 from collections.abc import Callable, Iterator
@@ -72,8 +73,7 @@ def mutated(prover: Prover, rule: s.Rule) -> Prover:
     Raises:
         RuleError: the check at load time finds it wrong.
     """
-    out = object.__new__(Prover)
-    out.finish, out.seeds, out.targets = prover.finish, prover.seeds, prover.targets
+    out = copy.copy(prover)
     out.library = _with(prover.library, rule)
     out.traced = _with(prover.traced, rule)
     return out
