@@ -1,7 +1,7 @@
 """Resizing where sizes are open: whole factors, for which one mil operator does the same at every size.
 
-The matrices of :mod:`rules.natives_resize` need sizes; here it is enough that an output lies at a place that only the
-factor decides.
+The matrices of :mod:`rules.natives_resize_matrix` need sizes; here it is enough that an output lies at a place that
+only the factor decides.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import numpy as np
 from compiler.ir import TensorType, Value
 from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline
-from rules.natives_resize import _nearest, _positions, _spatial, onnx_matrix, sampled
+from rules.natives_resize import spatial
+from rules.natives_resize_matrix import nearest_index, onnx_matrix, positions, sampled
 
 #: Sizes at which places are compared. They are linear in the index, and clamped at the ends of the axis.
 _SIZES = (1, 2, 3, 7, 64)
@@ -44,7 +45,7 @@ def lower_open_resize(b: RuleBuilder, m: Bindings) -> Value:
     nearest = m.r["mode"] == "nearest"
     if all(isinstance(d, int) for start, end, _ in ends for d in (start, end)):
         matrices = [onnx_matrix(int(start), int(end), scale, _ROI, m.r) for start, end, scale in ends]
-        made = _spatial(b, m.x, matrices, nearest)
+        made = spatial(b, m.x, matrices, nearest)
         if made is None:
             raise Decline("no operator resizes so while other axes are open")
         return made
@@ -90,17 +91,15 @@ def _scales(m: Bindings, before: tuple[Any, ...], after: tuple[Any, ...]) -> lis
 
 def _repeats(factor: int, r: Any) -> bool:
     """Whether the nearest input of output ``i`` is input ``i // factor``, at every size."""
-    at = _positions(_LONGEST, _LONGEST * factor, factor, r["coordinate_transformation_mode"], _ROI)
-    index = np.clip(_nearest(at, r["nearest_mode"]), 0, _LONGEST - 1)
+    at = positions(_LONGEST, _LONGEST * factor, factor, r["coordinate_transformation_mode"], _ROI)
+    index = np.clip(nearest_index(at, r["nearest_mode"]), 0, _LONGEST - 1)
     settled = r["coordinate_transformation_mode"] != "align_corners"  # where the factor depends on the size
     return settled and np.array_equal(index, np.arange(_LONGEST * factor) // factor)
 
 
 def _same_places(factor: int, mode: str, r: Any) -> bool:
     for size in _SIZES:
-        theirs = np.clip(
-            _positions(size, size * factor, factor, r["coordinate_transformation_mode"], _ROI), 0, size - 1
-        )
+        theirs = np.clip(positions(size, size * factor, factor, r["coordinate_transformation_mode"], _ROI), 0, size - 1)
         ours = np.clip(sampled(size, size * factor, mode), 0, size - 1)
         if not np.allclose(theirs, ours, rtol=0, atol=1e-5):
             return False
