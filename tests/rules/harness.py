@@ -184,3 +184,10 @@ def rand(*shape: int, seed: int = 0, dtype: Any = np.float32) -> np.ndarray:
     if kind.kind in "iu":
         return rng.integers(0 if kind.kind == "u" else -9, 10, shape).astype(kind)
     return rng.standard_normal(shape).astype(kind)
+
+
+def kinds(module: Module) -> list[str]:
+    """The operators of a lowered module but for constants, without ``mil.``."""
+    return [
+        op.name.removeprefix("mil.") for op in module.walk() if op.defn.constant is None and op.defn.dialect == "mil"
+    ]

@@ -143,3 +143,8 @@ def unchanged(build: Callable[..., Any], *inputs: Any, stages: Sequence[str] = S
 def normal(*shape: int, seed: int = 0, dtype: Any = np.float32) -> np.ndarray:
     """Normally distributed numbers, the same for the same shape and seed."""
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def fused(build: Any, *inputs: Any, **options: Any) -> list[str]:
+    """The operators that canonicalize and fuse leave of a graph."""
+    return rewritten(build, *inputs, **options).ops
