@@ -78,18 +78,30 @@ def test_the_target_answers_what_rules_ask() -> None:
 def test_an_epsilon_that_vanishes_keeps_its_operators_in_fp32(tmp_path: Path) -> None:
     """log(max(x, 1e-10)), as mel spectrograms have it: in half precision the guard is 0 and its logarithm -inf."""
     nodes = [
-        helper.make_node("Mul", ["x", "small"], ["a"], "scale"),
+        helper.make_node("Relu", ["x"], ["a"], "relu"),
         helper.make_node("Max", ["a", "eps"], ["b"], "guard"),
         helper.make_node("Log", ["b"], ["c"], "log"),
         helper.make_node("Tanh", ["c"], ["d"], "tanh"),
         helper.make_node("Add", ["c", "d"], ["y"], "add"),
     ]
-    constants = {"eps": np.array(1e-10, np.float32), "small": np.array(1e-7, np.float32)}
+    constants = {"eps": np.array(1e-10, np.float32)}
     done = compiler.compile(model_of(nodes, {"x": [1, 64]}, {"y": F}, constants), "ane", tmp_path / "m.mlpackage")
     kept = {k["node"]: k["reason"] for k in done.report.kept}
     assert {"guard", "log"} <= kept.keys()
     assert "tanh" not in kept
     assert "vanishes" in kept["guard"]
+
+
+def test_a_small_guard_is_scaled_with_what_it_guards(tmp_path: Path) -> None:
+    """Beside values of 1e-7 a guard of 1e-10 is no smaller than half precision holds; the logarithm takes no scale."""
+    nodes = [
+        helper.make_node("Mul", ["x", "small"], ["a"], "scale"),
+        helper.make_node("Max", ["a", "eps"], ["b"], "guard"),
+        helper.make_node("Log", ["b"], ["y"], "log"),
+    ]
+    constants = {"eps": np.array(1e-10, np.float32), "small": np.array(1e-7, np.float32)}
+    done = compiler.compile(model_of(nodes, {"x": [1, 64]}, {"y": F}, constants), "ane", tmp_path / "m.mlpackage")
+    assert [k["op"] for k in done.report.kept] == ["mil.mul", "mil.log"]
 
 
 def test_values_that_overflow_keep_their_operators_in_fp32(tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ MARGIN = 1.6e-2
 
 _PROBE_BYTES = 1 << 28
 
+_SUMS = frozenset({"mil.add", "mil.sub"})
+
 
 @dataclass(slots=True)
 class Trial:
@@ -89,13 +91,22 @@ def rescaled(trial: Trial) -> str:
 
 
 def _out_of_range(trial: Trial) -> dict[Op, str]:
-    """Operators that make or take a value that half precision cannot hold, by the values of the f32 evaluation."""
+    """Operators that make or take a value that half precision cannot hold, by the values of the f32 evaluation.
+
+    A value that does nothing but enter sums is judged by what they lose.
+    """
     found: dict[Op, str] = {}
+    lost: dict[Value, tuple[str, float]] = {}
+    sums: dict[Op, float] = {}
     for value, array in _values(trial, 0):
+        if value.op is not None and value.op.name in _SUMS:
+            sums[value.op] = float(np.linalg.norm(array))
         loss = half.constant_loss(array, VALUE_LOSS)
-        if loss is None:
+        if loss is not None:
+            lost[value] = loss.replace("constant", "value", 1), _rounding(array)
+    for value, (why, error) in lost.items():
+        if all(error <= 2.0**-11 * sums.get(user, 0.0) for user in value.users):
             continue
-        why = loss.replace("constant", "value", 1)
         producer = value.op
         if producer is not None:
             found.setdefault(producer, why)
@@ -103,6 +114,12 @@ def _out_of_range(trial: Trial) -> dict[Op, str]:
             if not user.defn.terminator:
                 found.setdefault(user, why)
     return found
+
+
+def _rounding(array: Array) -> float:
+    """What rounding to half takes from an array, in the L2 norm; not finite if it overflows, or holds what is not."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.linalg.norm(array.astype(np.float16).astype(np.float32) - array))
 
 
 def _values(trial: Trial, index: int) -> Iterator[tuple[Value, Array]]:
