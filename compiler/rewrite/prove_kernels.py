@@ -8,6 +8,9 @@ Products of unsigned by signed 8-bit integers are summed in pairs in 16 bits on 
 weights have more than 7 bits (onnxruntime.ai/docs/performance/model-optimizations/quantization.html, on reduce_range).
 
 A quantizing scale of zero makes NaN or infinity an integer, which C++ leaves undefined.
+
+The largest of a window in which there is a NaN is that of what comes after the NaN, which depends on the order in
+which the window is read (maxps gives its second operand; core/mlas/lib/pooling.cpp). ONNX says nothing of it.
 """
 
 from __future__ import annotations
@@ -66,6 +69,8 @@ def astray(function: Function, known: Mapping[Value, Array]) -> str | None:
             return "a scale that is not positive"
         elif op.name == "onnx.Attention" and op.attributes["qk_matmul_output_mode"] in (1, 2) and _hides(op):
             return "scores of what is hidden: −∞ by definition, the lowest number here"
+        elif op.name == "onnx.MaxPool" and arrays[0] is not None and _has_nan(arrays[0]):
+            return "the largest of what is no number"
     return None
 
 
@@ -73,6 +78,10 @@ def _hides(op: Op) -> bool:
     """Whether an attention may hide keys from queries, and gives out scores."""
     asked = len(op.results) > 3 and op.results[3].use_count
     return bool(asked and (op.attributes["is_causal"] or len(op.operands) > 3))
+
+
+def _has_nan(a: Array) -> bool:
+    return a.dtype.kind == "f" and bool(np.isnan(a).any())
 
 
 def _scaled(op: Op, operands: list[Any]) -> Array:

@@ -131,10 +131,10 @@ class Search(Solving):
         return None
 
     def extremes(self, count: int) -> Iterator[Instance]:
-        """Graphs that matched, made empty along an axis or of a lower rank: those that the rule still matches."""
+        """Of ``count`` graphs that matched, brought to an edge, those that the rule still matches."""
         kept = [r for found in self.archive.values() for r in found]
         for _ in range(count if kept else 0):
-            recipe = self.extreme(self.rng.choice(kept))
+            recipe = self.edge(self.rng.choice(kept))
             try:
                 realized = realize(recipe)
                 found, _ = self.match(recipe, realized)

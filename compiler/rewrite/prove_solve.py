@@ -97,12 +97,19 @@ class Solving(Setting):
             items = list(value) if not isinstance(value, (str, bytes)) and hasattr(value, "__iter__") else []
             return rng.choice(items) if items else _NOTHING
         if op in ("!=", "not in"):
-            return ANYTHING
+            return self._other(value) if rng.random() < 0.5 else ANYTHING
         if not isinstance(value, (int, float, np.integer, np.floating)):
             return _NOTHING
         step = rng.choice((0, 0, 1, 2)) if isinstance(value, (int, np.integer)) else rng.choice((0.0, 0.5, 1.0))
         strict = 1 if op in ("<", ">") else 0
         return value + step + strict if op in (">", ">=") else value - step - strict
+
+    def _other(self, value: Any) -> Any:
+        """Something next to a number, or to those of a list."""
+        items = list(value) if isinstance(value, (list, tuple, range)) else [value]
+        if not items or not all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) for v in items):
+            return ANYTHING
+        return self.rng.choice((min(items) - 1, max(items) + 1))
 
     def _solve_call(self, callee: str, args: Sequence[Any], recipe: Recipe, want: bool) -> Recipe | None:
         names = [a.id for a in args if isinstance(a, (s.Name, s.Optional))]

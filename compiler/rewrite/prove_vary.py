@@ -134,21 +134,6 @@ class Varying:
                 return recipe.with_leaf(name, replace(leaf, constant=not leaf.constant, names=None))
         return recipe
 
-    def extreme(self, recipe: Recipe) -> Recipe:
-        """The graph with a size that has become 0, or with what has the highest rank of a lower one."""
-        shapes = [leaf.array.shape for leaf in recipe.leaves.values() if not leaf.pinned]
-        sizes = sorted({d for dims in shapes for d in dims})
-        rank = max(map(len, shapes), default=0)
-        if sizes and (rank == 0 or self.rng.random() < 0.5):
-            return self.resized(recipe, self.rng.choice(sizes), 0)
-        kept = sorted(self.rng.sample(range(rank), self.rng.randrange(rank))) if rank else []
-        leaves = dict(recipe.leaves)
-        for n, leaf in recipe.leaves.items():
-            dims = leaf.array.shape
-            if len(dims) == rank and rank and not leaf.pinned:
-                leaves[n] = self.redrawn(leaf, recipe, tuple(dims[i] for i in kept))
-        return replace(recipe, leaves=leaves)
-
     def _refreshed(self, leaf: Leaf, recipe: Recipe) -> Leaf:
         if leaf.array.dtype.kind in "iu" and leaf.array.ndim < 2 and self.rng.random() < 0.8:
             return leaf  # axes and shapes

@@ -1,0 +1,163 @@
+"""Graphs at the edge of what a rule matches: of kinds that are hardly ever drawn, and where conditions stand.
+
+What a rule does not ask for cannot be seen in it. So a graph that it matches is changed in the ways in which graphs of
+its operators may differ at all: empty along an axis, of another rank, of another element type, with dimensions that are
+known only when it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from compiler.ir import DType, lookup
+from compiler.rewrite import prove_values as draw
+from compiler.rewrite.prove_vary import Varying
+from compiler.rewrite.recipe import Leaf, Recipe, symbolic
+
+#: The highest rank that operators of the target and kernels of onnxruntime are tried with.
+_HIGHEST = 6
+
+
+class Edging(Varying):
+    """Changes graphs to ones of the hardly ever drawn kinds."""
+
+    def edge(self, recipe: Recipe) -> Recipe:
+        """One of the changes, at random."""
+        kinds: list[Callable[[Recipe], Recipe]] = [
+            self.emptied, self.lowered, self.at_rank_one, self.at_another_rank, self.of_any_type, self.open_ended,
+        ]  # fmt: skip
+        return self.rng.choice(kinds)(recipe)
+
+    def emptied(self, recipe: Recipe) -> Recipe:
+        """A size has become 0."""
+        sizes = _sizes(recipe)
+        return self.resized(recipe, self.rng.choice(sizes), 0) if sizes else recipe
+
+    def lowered(self, recipe: Recipe) -> Recipe:
+        """What has the highest rank loses axes; the rest stays."""
+        rank = _rank(recipe)
+        kept = sorted(self.rng.sample(range(rank), self.rng.randrange(rank))) if rank else []
+        leaves = dict(recipe.leaves)
+        for n, leaf in recipe.leaves.items():
+            dims = leaf.array.shape
+            if len(dims) == rank and rank and not leaf.pinned:
+                leaves[n] = self.redrawn(leaf, recipe, tuple(dims[i] for i in kept))
+        return replace(recipe, leaves=leaves)
+
+    def at_rank_one(self, recipe: Recipe) -> Recipe:
+        """One axis is left, and what had a number for each index of another has one number."""
+        rank = _rank(recipe)
+        if rank < 2:
+            return self.lowered(recipe)
+        kept = self.reranked(recipe, self.rng.choice((0, 1)), at_end=True)
+        lone = max(kept.leaves, key=lambda n: recipe.leaves[n].array.ndim)
+        leaves = {
+            n: self.redrawn(leaf, recipe, (1,) * leaf.array.ndim) if n != lone and not leaf.pinned else leaf
+            for n, leaf in kept.leaves.items()
+        }
+        return replace(kept, leaves=leaves)
+
+    def at_another_rank(self, recipe: Recipe) -> Recipe:
+        rank = _rank(recipe)
+        return self.reranked(recipe, self.rng.choice([r for r in range(_HIGHEST + 1) if r != rank]))
+
+    def of_any_type(self, recipe: Recipe) -> Recipe:
+        """Leaves of one element type have another one that their operator takes."""
+        uses = [
+            (r.leaf, node.op, i)
+            for node in recipe.nodes
+            for i, r in enumerate(node.operands)
+            if r is not None and r.leaf and not recipe.leaves[r.leaf].pinned
+        ]
+        if not uses:
+            return recipe
+        name, op, index = self.rng.choice(uses)
+        specs = lookup(op).operands
+        allowed = specs[min(index, len(specs) - 1)].dtypes
+        return self.retyped(name, self.rng.choice(sorted(allowed, key=_name)) if allowed else None, recipe) or recipe
+
+    def open_ended(self, recipe: Recipe) -> Recipe:
+        """Some dimensions are not known before the graph runs, of one leaf or of all; some of these are 1 then."""
+        free = [n for n, leaf in recipe.leaves.items() if not leaf.constant and leaf.array.ndim]
+        if not free:
+            return recipe
+        if self.rng.random() < 0.3:
+            return symbolic(recipe, self.rng)
+        name = self.rng.choice(free)
+        leaf = recipe.leaves[name]
+        axes = [i for i in range(leaf.array.ndim) if self.rng.random() < 0.7]
+        array = leaf.array
+        if self.rng.random() < 0.6:
+            array = np.ascontiguousarray(array[tuple(slice(0, 1 if i in axes else None) for i in range(array.ndim))])
+        names = tuple(f"{name}{i}" if i in axes else d for i, d in enumerate(array.shape))
+        return recipe.with_leaf(name, replace(leaf, array=array, names=names))
+
+    # ---- rank
+
+    def reranked(self, recipe: Recipe, rank: int, at_end: bool | None = None) -> Recipe:
+        """The graph with ``rank`` axes where it has most: lists of a number for each axis, for each but the first two,
+        or of two for each, become as long.
+
+        Args:
+            at_end: the last axes come or go; otherwise that, or any.
+        """
+        old = _rank(recipe)
+        at_end = self.rng.random() < 0.6 if at_end is None else at_end
+        kept = list(range(min(old, rank))) if at_end else sorted(self.rng.sample(range(old), min(old, rank)))
+        new = [draw.size(self.rng, self.pools.sizes) for _ in range(rank - old)]
+        leaves = {}
+        for n, leaf in recipe.leaves.items():
+            dims = leaf.array.shape
+            if len(dims) == old and not leaf.pinned:
+                if old == 1 and leaf.array.dtype.kind in "iu" and leaf.constant:
+                    leaf = _listed(leaf, old, rank)
+                else:
+                    leaf = self.redrawn(leaf, recipe, (*(dims[i] for i in kept), *new))
+            elif len(dims) == 1 and leaf.array.dtype.kind in "iu" and not leaf.pinned:
+                leaf = _listed(leaf, old, rank)
+            leaves[n] = leaf
+        nodes = []
+        for node in recipe.nodes:
+            attributes = {
+                k: _fitted(v, old, rank) if isinstance(v, tuple) and k not in node.pinned else v
+                for k, v in node.attributes.items()
+            }
+            nodes.append(replace(node, attributes=attributes))
+        return replace(recipe, leaves=leaves, nodes=tuple(nodes))
+
+
+def _fitted(values: Sequence[Any], old: int, new: int) -> tuple[Any, ...]:
+    """A list with numbers for each of ``old`` axes made one for ``new``; any other list as it is."""
+    values = tuple(values)
+    if not all(isinstance(v, int) for v in values):
+        return values
+    n = len(values)
+    if n == old and sorted(values) == list(range(old)):  # an order
+        return (*(v for v in values if v < new), *range(old, new))
+    for per, skipped in ((1, 0), (1, 2), (2, 0), (2, 2)):
+        if n and n == per * (old - skipped) and new >= skipped:
+            halves = [values[i * (n // per) : (i + 1) * (n // per)] for i in range(per)]
+            wanted = new - skipped
+            return tuple(v for h in halves for v in (*h[:wanted], *h[-1:] * (wanted - len(h))))
+    return values
+
+
+def _listed(leaf: Leaf, old: int, new: int) -> Leaf:
+    values = _fitted(leaf.array.tolist(), old, new)
+    return leaf if len(values) == leaf.array.size else replace(leaf, array=np.array(values, leaf.array.dtype))
+
+
+def _rank(recipe: Recipe) -> int:
+    return max((leaf.array.ndim for leaf in recipe.leaves.values() if not leaf.pinned), default=0)
+
+
+def _sizes(recipe: Recipe) -> list[int]:
+    return sorted({d for leaf in recipe.leaves.values() if not leaf.pinned for d in leaf.array.shape})
+
+
+def _name(dtype: DType) -> str:
+    return dtype.name
