@@ -2,9 +2,9 @@
 
     python benchmarks/mutation.py [--mutants 200] [--count 200] [--jobs 2] [--seed 0] [--stage fuse …]
 
-Prints each variant that is not caught with its place, and what it does on graphs that are looked for to tell it from
-the rule (see mutation_equivalence.py); then the share caught by kind of mistake. Exit code 1 below 99 % of those that
-are not equivalent. Only rules that hold themselves are mutated.
+Prints each variant as it is judged; then, by kind of mistake, how many are caught, and of each that is not with its
+place what it does on graphs that are looked for to tell it from the rule (see mutation_equivalence.py). Exit code 1
+below 99 % of those that are not equivalent. Only rules that hold themselves are mutated.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def child(sender: Any, prover: Any, mutant: Mutant, count: int, seed: int) -> No
     else:
         said = caught(prover, mutant, count, seed)
         if not said:
-            harmless, seen = judged(prover, mutant, count, seed)
-            said = f"{'equivalent' if harmless else 'survives'}: {seen}"
+            found = judged(prover, mutant, count, seed)
+            said = f"{'equivalent' if found.harmless else 'survives'}: {found.why}"
         sender.send(said)
     sender.close()
 
@@ -79,9 +79,8 @@ def main() -> int:
                 skipped += 1
             else:
                 results.append((mutant, said))
-                if said.startswith(("equivalent", "survives")):
-                    place = f"{mutant.rule.file}:{mutant.what} {mutant.rule.name}"
-                    print(f"  {place}: {mutant.kind}: {said}", flush=True)
+                place = f"{mutant.rule.file}:{mutant.what} {mutant.rule.name}"
+                print(f"{len(results):4} {place}: {mutant.kind}: {said.splitlines()[0]}", flush=True)
     for process, _ in running.values():
         process.terminate()
         process.join()
@@ -89,17 +88,24 @@ def main() -> int:
 
 
 def report(results: list[tuple[Mutant, str]], skipped: int, crashed: int) -> int:
+    """Prints the tables of docs/measured.md; the exit code."""
     how = Counter(said.partition(":")[0] for _, said in results)
-    kinds = Counter(m.kind for m, said in results if not said.startswith("equivalent"))
+    every = Counter(m.kind for m, _ in results)
+    equal = Counter(m.kind for m, said in results if said.startswith("equivalent"))
     alive = Counter(m.kind for m, said in results if said.startswith("survives"))
-    for kind, n in kinds.most_common():
-        print(f"  {kind:38} {n - alive[kind]:4} of {n:4}")
-    print(f"caught at load {how['load']}, as wrong {how['wrong']}, as not to be instantiated {how['stuck']}")
-    print(f"not mutated, as the rule itself does not hold: {skipped}; lost to a crash of onnx: {crashed}")
+    print("\n| mistake | variants | equivalent | caught | missed |\n|---|---:|---:|---:|---:|")
+    for kind, n in every.most_common():
+        print(f"| {kind} | {n} | {equal[kind]} | {n - equal[kind] - alive[kind]} | {alive[kind]} |")
     wrong = len(results) - how["equivalent"]
+    print(f"| all | {len(results)} | {how['equivalent']} | {wrong - how['survives']} | {how['survives']} |")
+    print("\n| not caught | mistake | why |\n|---|---|---|")
+    for m, said in sorted(results, key=lambda r: (r[0].rule.file, r[0].rule.name)):
+        if said.startswith(("equivalent", "survives")):
+            print(f"| `{m.rule.name}` {m.what} | {m.kind} | {said.splitlines()[0].replace('|', chr(92) + '|')} |")
     share = 1 - how["survives"] / wrong
-    print(f"of {len(results)} variants {how['equivalent']} are equivalent, on the graphs above")
-    print(f"caught {share:.1%} of {wrong}")
+    print(f"\ncaught at load {how['load']}, as wrong {how['wrong']}, as not to be instantiated {how['stuck']}")
+    print(f"not mutated, as the rule itself does not hold: {skipped}; lost to a crash of onnx: {crashed}")
+    print(f"caught {share:.1%} of {wrong} that are not equivalent")
     return 0 if share >= 0.99 else 1
 
 

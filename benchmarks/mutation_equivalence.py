@@ -1,16 +1,20 @@
 """Whether a variant of a rule that survives is a wrong one at all: tried on graphs, not asserted.
 
-Where a condition was dropped, graphs are looked for on which it is false: on each the variant must be right all the
-same, or its result be turned down, or be nothing that the target has. Of any other variant the results are compared
-with those of the rule itself, graph by graph: they must be the same graph, or the same numbers to the last bit. A
-pattern that asks for less must be right where the rule does not match.
+Where a condition was dropped, or a pattern asks for less, graphs are looked for on which it makes a difference. First
+among those that are drawn for the variant with the condition negated, then among those drawn for other rules of the
+stage: what surrounds an operator is not in its own rule. On each the variant must be right all the same (the condition
+is about what pays), or have its result turned down by types; or all must be refused by onnxruntime, or be nothing that
+the target has. Of any other variant the results are compared with those of the rule itself, graph by graph: they must
+be the same graph, or the same numbers to the last bit. Fewer than LEAST graphs tell nothing, and what is not told is
+counted as missed.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from compiler.execution.apart import run
@@ -26,10 +30,31 @@ from compiler.rewrite.recipe import Recipe, realize
 
 #: Attempts for each graph that is wanted.
 _ATTEMPTS = 20
+#: How many graphs must speak for a variant.
+LEAST = 30
+#: The mistakes that make a rule apply where it did not.
+_WEAKER = ("condition dropped", "dimensions unconstrained", "any attribute")
+#: What it means for a variant that graphs are of a kind.
+_MEANS = {
+    "same": "gives the same graph",
+    "with the same numbers": "gives the same numbers to the last bit",
+    "proved": "right where the rule does not apply",
+    "unfired": "left alone all the same, as types or the builder turn it down",
+    "invalid": "refused by onnxruntime, so no graph",
+    "absent": "nothing that the target has",
+}
 
 
-def judged(prover: Prover, mutant: Mutant, count: int, seed: int) -> tuple[bool, str]:
-    """Whether nothing tells a surviving variant from a right rule, and what was seen."""
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What was found of a variant: whether nothing tells it from a right rule, and why, in words."""
+
+    harmless: bool
+    why: str
+
+
+def judged(prover: Prover, mutant: Mutant, count: int, seed: int) -> Judgement:
+    """What tells a surviving variant from a right rule."""
     rule = mutant.rule
     original = prover.library.rules[rule.name]
     condition = dropped(original, mutant)
@@ -38,30 +63,100 @@ def judged(prover: Prover, mutant: Mutant, count: int, seed: int) -> tuple[bool,
     try:
         searched = mutated(prover, rule)
     except RuleError as e:
-        return True, f"the others say so: {e.diagnostics[0].message}"
-    ours, theirs = prover.checker(original), mutated(prover, mutant.rule).checker(mutant.rule)
-    rng = random.Random(f"{seed} {rule.name} again")
-    entries = [e for e in searched.traced.stage(rule.stage).entries if e.rule.name == rule.name]
-    searches = [Search(e, searched.traced, prover.seeds, rng, prover.targets) for e in entries]
+        return Judgement(True, f"implied by the other conditions: {e.diagnostics[0].message}")
+    pair = _Pair(prover.checker(original), mutated(prover, mutant.rule).checker(mutant.rule), mutant.kind in _WEAKER)
     seen: Counter[str] = Counter()
-    for _ in range(_ATTEMPTS * count):
-        instance = rng.choice(searches).attempt()
-        if instance is None:
+    wrong = _tried(pair, _own(searched, rule, seed, _ATTEMPTS * count), seen, count, condition is not None)
+    where = "drawn for it"
+    if wrong is None and pair.weaker and not seen:
+        where = "drawn for other rules"
+        wrong = _tried(pair, _others(prover, original, seed, _ATTEMPTS * count), seen, count, True, False)
+    if wrong is not None:
+        return Judgement(False, f"wrong on a graph that was looked for: {wrong}")
+    told = ", ".join(f"{n} {_MEANS.get(kind, kind)}" for kind, n in seen.most_common())
+    for_it = sum(seen[k] for k in ("same", "with the same numbers", "proved", "unfired"))
+    if not pair.weaker and seen["proved"]:
+        return Judgement(False, f"other numbers, within its contract: {told}")
+    none = seen["invalid"] + seen["absent"]
+    harmless = for_it >= LEAST or (none >= LEAST and none == seen.total())
+    return Judgement(harmless, f"{told} ({seen.total()} graphs {where})" if told else "no graph was found that tells")
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """The rule itself, and a variant that asks for less or is otherwise another."""
+
+    ours: Checker
+    theirs: Checker
+    weaker: bool
+
+
+def _tried(
+    pair: _Pair, recipes: Iterator[Recipe], seen: Counter[str], count: int, differing: bool, matched: bool = True
+) -> str | None:
+    """Counts what comes of graphs until ``count`` have told something; what is wrong if a graph shows that.
+
+    Args:
+        differing: only graphs to which the rule does not apply.
+        matched: the variant's pattern and conditions are known to match them.
+    """
+    for recipe in recipes:
+        ours = applied(pair.ours, recipe)
+        if differing and ours is not None:
             continue
-        if condition is None and applied(ours, instance.recipe) == applied(theirs, instance.recipe):
+        theirs = applied(pair.theirs, recipe)
+        if not differing and ours == theirs:
             seen["same"] += 1
+        elif theirs is None and not matched:
+            continue
         else:
-            verdict = theirs(instance.recipe)
+            verdict = pair.theirs(recipe)
             if verdict.kind == "wrong":
-                return False, f"wrong on a graph that was looked for: {verdict.text}"
-            alike = condition is None and verdict.kind == "proved" and same_numbers(ours, theirs, instance.recipe)
-            seen["with the same numbers" if alike else verdict.kind] += 1
-        if sum(seen.values()) >= count:
+                return verdict.text.splitlines()[0]
+            alike = not pair.weaker and verdict.kind == "proved" and same_numbers(pair.ours, pair.theirs, recipe)
+            absent = verdict.kind == "void" and "the target has no" in verdict.text
+            seen["with the same numbers" if alike else "absent" if absent else verdict.kind] += 1
+        if seen.total() - seen["void"] - seen["invalid"] >= count:
             break
-    what = "graphs on which the condition is false" if condition is not None else "graphs"
-    told = ", ".join(f"{n} {kind}" for kind, n in seen.most_common())
-    weaker = condition is not None or mutant.kind in ("dimensions unconstrained", "any attribute")
-    return bool(seen) and (weaker or not seen["proved"]), f"{sum(seen.values())} {what}: {told or 'none were found'}"
+    return None
+
+
+def _own(prover: Prover, rule: s.Rule, seed: int, attempts: int) -> Iterator[Recipe]:
+    """Graphs drawn for the rule, then those brought to an edge."""
+    rng = random.Random(f"{seed} {rule.name} again")
+    entries = [e for e in prover.traced.stage(rule.stage).entries if e.rule.name == rule.name]
+    searches = [Search(e, prover.traced, prover.seeds, rng, prover.targets) for e in entries]
+    for i in range(attempts):
+        instance = rng.choice(searches).attempt()
+        if instance is not None:
+            yield instance.recipe
+        if i % 4 == 3:
+            yield from (found.recipe for found in rng.choice(searches).extremes(1, far=True))
+
+
+def _others(prover: Prover, rule: s.Rule, seed: int, attempts: int) -> Iterator[Recipe]:
+    """Graphs drawn for other rules of the stage in whose patterns the operator of this one stands."""
+    rng = random.Random(f"{seed} {rule.name} around")
+    entries = prover.traced.stage(rule.stage).entries
+    anchors = {name for e in entries if e.rule.name == rule.name for name in e.keys}
+    around = [e for e in entries if e.rule.name != rule.name and anchors & set(_operators(e.variant.statements))]
+    searches = [Search(e, prover.traced, prover.seeds, rng, prover.targets) for e in around]
+    for _ in range(attempts if searches else 0):
+        instance = rng.choice(searches).attempt()
+        if instance is not None:
+            yield instance.recipe
+
+
+def _operators(node: Any) -> Iterator[str]:
+    """The operators of a pattern."""
+    if isinstance(node, s.OpPattern):
+        yield from node.names
+    if isinstance(node, tuple) and not isinstance(node, s.Pos):
+        for x in node:
+            yield from _operators(x)
+    elif is_dataclass(node) and not isinstance(node, type):
+        for f in fields(node):
+            yield from _operators(getattr(node, f.name))
 
 
 def same_numbers(ours: Checker, theirs: Checker, recipe: Recipe) -> bool:

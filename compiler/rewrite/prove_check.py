@@ -206,8 +206,13 @@ class Checker:
         assert self.finish is not None
         if any(np.size(o) == 0 for o in outputs):
             return Verdict("void", "the target has no empty tensors")
-        integers = [o for o in outputs if np.asarray(o).dtype.kind in "iu"]
-        if integers and max(scale, *(float(np.abs(o.astype(np.float64)).max(initial=0)) for o in integers)) >= 2**31:
+        given = [leaf.array for leaf in recipe.leaves.values()]
+        if any(a.dtype.kind == "O" for a in (*outputs, *given)):
+            return Verdict("void", "the target has no strings")
+        numbers = [magnitude(a) for a in (*outputs, *given) if a.dtype.kind in "iu"]
+        if any(o.dtype.kind in "iu" for o in outputs):  # what an integer was made of may be larger
+            numbers.append(scale)
+        if max(numbers, default=0.0) >= 2**31:
             return Verdict("void", "integers that the target does not have")
         rewrite(after, self.library.stage(self.rule.stage), recipe.target)
         if all(is_foreign(op) or op.defn.dialect == "ir" for op in after.walk()):

@@ -25,11 +25,16 @@ _HIGHEST = 6
 class Edging(Varying):
     """Changes graphs to ones of the hardly ever drawn kinds."""
 
-    def edge(self, recipe: Recipe) -> Recipe:
-        """One of the changes, at random."""
-        kinds: list[Callable[[Recipe], Recipe]] = [
-            self.emptied, self.lowered, self.at_rank_one, self.at_another_rank, self.of_any_type, self.open_ended,
-        ]  # fmt: skip
+    def edge(self, recipe: Recipe, far: bool = False) -> Recipe:
+        """One of the changes, at random.
+
+        Args:
+            far: also other ranks than lower ones, other element types, and dimensions that are not known: of these a
+                rule is not asked to be right by itself, as what the target does not have is refused after rules too.
+        """
+        kinds: list[Callable[[Recipe], Recipe]] = [self.emptied, self.lowered, self.at_rank_one]
+        if far:
+            kinds += [self.at_another_rank, self.of_any_type, self.open_ended]
         return self.rng.choice(kinds)(recipe)
 
     def emptied(self, recipe: Recipe) -> Recipe:
@@ -78,7 +83,11 @@ class Edging(Varying):
         name, op, index = self.rng.choice(uses)
         specs = lookup(op).operands
         allowed = specs[min(index, len(specs) - 1)].dtypes
-        return self.retyped(name, self.rng.choice(sorted(allowed, key=_name)) if allowed else None, recipe) or recipe
+        to: DType | None = None
+        if allowed:  # of each kind as often: strings are one type, integers many
+            kind = self.rng.choice(sorted({d.kind for d in allowed}))
+            to = self.rng.choice(sorted((d for d in allowed if d.kind == kind), key=_name))
+        return self.retyped(name, to, recipe) or recipe
 
     def open_ended(self, recipe: Recipe) -> Recipe:
         """Some dimensions are not known before the graph runs, of one leaf or of all; some of these are 1 then."""
@@ -114,41 +123,45 @@ class Edging(Varying):
             dims = leaf.array.shape
             if len(dims) == old and not leaf.pinned:
                 if old == 1 and leaf.array.dtype.kind in "iu" and leaf.constant:
-                    leaf = _listed(leaf, old, rank)
+                    leaf = self._listed(leaf, old, rank)
                 else:
                     leaf = self.redrawn(leaf, recipe, (*(dims[i] for i in kept), *new))
             elif len(dims) == 1 and leaf.array.dtype.kind in "iu" and not leaf.pinned:
-                leaf = _listed(leaf, old, rank)
+                leaf = self._listed(leaf, old, rank)
             leaves[n] = leaf
         nodes = []
         for node in recipe.nodes:
             attributes = {
-                k: _fitted(v, old, rank) if isinstance(v, tuple) and k not in node.pinned else v
+                k: self._fitted(v, old, rank) if isinstance(v, tuple) and k not in node.pinned else v
                 for k, v in node.attributes.items()
             }
             nodes.append(replace(node, attributes=attributes))
         return replace(recipe, leaves=leaves, nodes=tuple(nodes))
 
+    def _fitted(self, values: tuple[Any, ...], old: int, new: int) -> tuple[Any, ...]:
+        ways = fitted(values, old, new)
+        return self.rng.choice(ways) if ways else values
 
-def _fitted(values: Sequence[Any], old: int, new: int) -> tuple[Any, ...]:
-    """A list with numbers for each of ``old`` axes made one for ``new``; any other list as it is."""
+    def _listed(self, leaf: Leaf, old: int, new: int) -> Leaf:
+        values = self._fitted(tuple(leaf.array.tolist()), old, new)
+        return leaf if len(values) == leaf.array.size else replace(leaf, array=np.array(values, leaf.array.dtype))
+
+
+def fitted(values: Sequence[Any], old: int, new: int) -> list[tuple[Any, ...]]:
+    """A list of numbers for each of ``old`` axes made one for ``new``, in each way in which it may be meant."""
     values = tuple(values)
     if not all(isinstance(v, int) for v in values):
-        return values
+        return []
     n = len(values)
     if n == old and sorted(values) == list(range(old)):  # an order
-        return (*(v for v in values if v < new), *range(old, new))
+        return [(*(v for v in values if v < new), *range(old, new))]
+    out = []
     for per, skipped in ((1, 0), (1, 2), (2, 0), (2, 2)):
         if n and n == per * (old - skipped) and new >= skipped:
             halves = [values[i * (n // per) : (i + 1) * (n // per)] for i in range(per)]
             wanted = new - skipped
-            return tuple(v for h in halves for v in (*h[:wanted], *h[-1:] * (wanted - len(h))))
-    return values
-
-
-def _listed(leaf: Leaf, old: int, new: int) -> Leaf:
-    values = _fitted(leaf.array.tolist(), old, new)
-    return leaf if len(values) == leaf.array.size else replace(leaf, array=np.array(values, leaf.array.dtype))
+            out.append(tuple(v for h in halves for v in (*h[:wanted], *h[-1:] * (wanted - len(h)))))
+    return out
 
 
 def _rank(recipe: Recipe) -> int:

@@ -130,11 +130,11 @@ class Search(Solving):
             recipe = mended
         return None
 
-    def extremes(self, count: int) -> Iterator[Instance]:
+    def extremes(self, count: int, far: bool = False) -> Iterator[Instance]:
         """Of ``count`` graphs that matched, brought to an edge, those that the rule still matches."""
         kept = [r for found in self.archive.values() for r in found]
         for _ in range(count if kept else 0):
-            recipe = self.edge(self.rng.choice(kept))
+            recipe = self.edge(self.rng.choice(kept), far)
             try:
                 realized = realize(recipe)
                 found, _ = self.match(recipe, realized)

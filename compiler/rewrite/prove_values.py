@@ -23,6 +23,8 @@ SIZES = (1, 1, 2, 2, 3, 3, 4, 5, 7)
 SCALES = (0.004, 0.5)
 _SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.5, 2.0, 3.0, 1e-3, -1e-3)
 _WORDS = ("", "a", "ab", "Abc", "häuser", "12")
+#: Texts that operators which read numbers can read.
+_NUMERALS = ("0", "7", "12", "-3")
 
 
 def dtype(rng: random.Random, allowed: Sequence[DType]) -> DType:
@@ -86,7 +88,8 @@ def contents(
     n = type_.size or 0
     gen = np.random.default_rng(rng.getrandbits(32))
     if to.kind == "string":
-        return np.array([rng.choice(_WORDS) for _ in range(n)], dtype=object).reshape(dims)
+        words = _NUMERALS if rng.random() < 0.5 else _WORDS
+        return np.array([rng.choice(words) for _ in range(n)], dtype=object).reshape(dims)
     if to.kind == "bool":
         return (
             np.asarray(gen.integers(0, 2, n) if rng.random() > 0.2 else np.full(n, rng.random() < 0.5))
