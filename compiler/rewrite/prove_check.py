@@ -302,8 +302,6 @@ def _contradict(new: Type, old: Type) -> bool:
     if not new.is_static or not old.is_static:
         return False
     have, want = new.static_shape, old.static_shape
-    if 0 in have or 0 in want:  # nothing is lost by leaving alone what is empty
-        return False
     if len(have) > len(want):
         return True
     return any(a not in (1, b) for a, b in zip(have, want[len(want) - len(have) :]))
