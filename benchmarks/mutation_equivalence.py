@@ -1,12 +1,13 @@
 """Whether a variant of a rule that survives is a wrong one at all: tried on graphs, not asserted.
 
-Where a condition was dropped, or a pattern asks for less, graphs are looked for on which it makes a difference. First
-among those that are drawn for the variant with the condition negated, then among those drawn for other rules of the
-stage: what surrounds an operator is not in its own rule. On each the variant must be right all the same (the condition
-is about what pays), or have its result turned down by types; or all must be refused by onnxruntime, or be nothing that
-the target has. Of any other variant the results are compared with those of the rule itself, graph by graph: they must
-be the same graph, or the same numbers to the last bit. Fewer than LEAST graphs tell nothing, and what is not told is
-counted as missed.
+Where a condition was dropped, or a pattern asks for less, graphs are looked for to which the rule does not apply and
+the variant does. First among those that are drawn for the variant with the condition negated, then among those drawn
+for other rules of the stage: what surrounds an operator is not in its own rule. On each the variant must be right all
+the same: the condition is about what pays. Of any other variant the results are compared with those of the rule itself,
+graph by graph: they must be the same graph, or the same numbers to the last bit.
+
+Only graphs of which both sides ran, and whose results were compared, speak for a variant. With fewer than LEAST of them
+it counts as missed, whatever became of others: refused by onnxruntime, turned down by types, nothing the target has.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from compiler.rewrite.recipe import Recipe, realize
 
 #: Attempts for each graph that is wanted.
 _ATTEMPTS = 20
+#: And graphs for each that speaks.
+_MOST = 4
 #: How many graphs must speak for a variant.
 LEAST = 30
 #: The mistakes that make a rule apply where it did not.
@@ -40,8 +43,9 @@ _MEANS = {
     "with the same numbers": "gives the same numbers to the last bit",
     "proved": "right where the rule does not apply",
     "unfired": "left alone all the same, as types or the builder turn it down",
-    "invalid": "refused by onnxruntime, so no graph",
-    "absent": "nothing that the target has",
+    "invalid": "refused by onnxruntime",
+    "void": "of which nothing can be said",
+    "unsupported": "without a kernel",
 }
 
 
@@ -63,23 +67,26 @@ def judged(prover: Prover, mutant: Mutant, count: int, seed: int) -> Judgement:
     try:
         searched = mutated(prover, rule)
     except RuleError as e:
-        return Judgement(True, f"implied by the other conditions: {e.diagnostics[0].message}")
+        return Judgement(False, f"the condition negated is no rule: {e.diagnostics[0].message}")
     pair = _Pair(prover.checker(original), mutated(prover, mutant.rule).checker(mutant.rule), mutant.kind in _WEAKER)
     seen: Counter[str] = Counter()
-    wrong = _tried(pair, _own(searched, rule, seed, _ATTEMPTS * count), seen, count, condition is not None)
+    wrong = _tried(pair, _own(searched, rule, seed, _ATTEMPTS * count), seen, count)
     where = "drawn for it"
-    if wrong is None and pair.weaker and not seen:
-        where = "drawn for other rules"
-        wrong = _tried(pair, _others(prover, original, seed, _ATTEMPTS * count), seen, count, True, False)
+    if wrong is None and pair.weaker and ran(seen) < LEAST:
+        where = "drawn for it and for other rules"
+        wrong = _tried(pair, _others(prover, original, seed, _ATTEMPTS * count), seen, count)
     if wrong is not None:
         return Judgement(False, f"wrong on a graph that was looked for: {wrong}")
     told = ", ".join(f"{n} {_MEANS.get(kind, kind)}" for kind, n in seen.most_common())
-    for_it = sum(seen[k] for k in ("same", "with the same numbers", "proved", "unfired"))
+    why = f"{told} ({seen.total()} graphs {where})" if told else "no graph was found that tells"
     if not pair.weaker and seen["proved"]:
-        return Judgement(False, f"other numbers, within its contract: {told}")
-    none = seen["invalid"] + seen["absent"]
-    harmless = for_it >= LEAST or (none >= LEAST and none == seen.total())
-    return Judgement(harmless, f"{told} ({seen.total()} graphs {where})" if told else "no graph was found that tells")
+        return Judgement(False, f"other numbers, within its contract: {why}")
+    return Judgement(ran(seen) >= LEAST, why)
+
+
+def ran(seen: Counter[str]) -> int:
+    """Of how many graphs both sides ran, and were compared."""
+    return seen["same"] + seen["with the same numbers"] + seen["proved"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,32 +98,23 @@ class _Pair:
     weaker: bool
 
 
-def _tried(
-    pair: _Pair, recipes: Iterator[Recipe], seen: Counter[str], count: int, differing: bool, matched: bool = True
-) -> str | None:
-    """Counts what comes of graphs until ``count`` have told something; what is wrong if a graph shows that.
-
-    Args:
-        differing: only graphs to which the rule does not apply.
-        matched: the variant's pattern and conditions are known to match them.
-    """
+def _tried(pair: _Pair, recipes: Iterator[Recipe], seen: Counter[str], count: int) -> str | None:
+    """Counts what comes of graphs until ``count`` have spoken; what is wrong if a graph shows that."""
     for recipe in recipes:
         ours = applied(pair.ours, recipe)
-        if differing and ours is not None:
-            continue
-        theirs = applied(pair.theirs, recipe)
-        if not differing and ours == theirs:
-            seen["same"] += 1
-        elif theirs is None and not matched:
-            continue
-        else:
-            verdict = pair.theirs(recipe)
-            if verdict.kind == "wrong":
-                return verdict.text.splitlines()[0]
-            alike = not pair.weaker and verdict.kind == "proved" and same_numbers(pair.ours, pair.theirs, recipe)
-            absent = verdict.kind == "void" and "the target has no" in verdict.text
-            seen["with the same numbers" if alike else "absent" if absent else verdict.kind] += 1
-        if seen.total() - seen["void"] - seen["invalid"] >= count:
+        if pair.weaker and ours is not None:
+            continue  # both apply: that tells nothing of where the rule does not
+        verdict = pair.theirs(recipe)
+        if verdict.kind == "wrong":
+            return verdict.text.splitlines()[0]
+        kind: str = verdict.kind
+        if kind == "proved" and not pair.weaker:
+            if ours == applied(pair.theirs, recipe):
+                kind = "same"
+            elif same_numbers(pair.ours, pair.theirs, recipe):
+                kind = "with the same numbers"
+        seen[kind] += 1
+        if ran(seen) >= count or seen.total() - seen["unfired"] >= _MOST * count:
             break
     return None
 

@@ -11,6 +11,9 @@ A quantizing scale of zero makes NaN or infinity an integer, which C++ leaves un
 
 The largest of a window in which there is a NaN is that of what comes after the NaN, which depends on the order in
 which the window is read (maxps gives its second operand; core/mlas/lib/pooling.cpp). ONNX says nothing of it.
+
+A range of floats is made by adding the step to the number before (core/providers/cpu/generator/range.cc), which rounds
+as often as there are numbers; ONNX defines start + i · step.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from compiler.ir import Function, Op, Value
+from compiler.ir import Function, Op, Value, from_numpy
+from compiler.rewrite.prove_compare import ABSOLUTE
 
 Array = np.ndarray[Any, Any]
 
@@ -69,9 +73,19 @@ def astray(function: Function, known: Mapping[Value, Array]) -> str | None:
             return "a scale that is not positive"
         elif op.name == "onnx.Attention" and op.attributes["qk_matmul_output_mode"] in (1, 2) and _hides(op):
             return "scores of what is hidden: −∞ by definition, the lowest number here"
+        elif op.name == "onnx.Range" and _drifts(op, known):
+            return "a range of many steps, each added to the one before"
         elif op.name == "onnx.MaxPool" and arrays[0] is not None and _has_nan(arrays[0]):
             return "the largest of what is no number"
     return None
+
+
+def _drifts(op: Op, known: Mapping[Value, Array]) -> bool:
+    """Whether the last number of a range is off by more than a proof allows."""
+    numbers = known.get(op.results[0])
+    if numbers is None or numbers.dtype.kind != "f" or from_numpy(numbers.dtype).name not in ABSOLUTE:
+        return False
+    return bool(numbers.size * np.finfo(numbers.dtype).eps / 2 > ABSOLUTE[from_numpy(numbers.dtype).name])
 
 
 def _hides(op: Op) -> bool:
