@@ -111,7 +111,7 @@ def is_places_of_affine_sample(grid: Value) -> bool:
         and given.rank == 4
         and moved.static_shape == (given.static_shape[0], 2, 3)
         and (how["mode"], how["padding_mode"], how["align_corners"]) == ("linear", "zeros", corners)
-        and not (corners and 1 in sampled.static_shape[1:3])
+        and 1 not in sampled.static_shape[1:3]  # Core ML divides by a size less one
     )
 
 
