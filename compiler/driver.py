@@ -8,20 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compiler.emit import emit_and_prove, know_the_model, to_compress_by, to_prove, write
 from compiler.errors import UnsupportedError, UserError
 from compiler.garbage import rare_collections
 from compiler.ir import Module
-from compiler.job import Job
 from compiler.options import Emitted, Options, Verify
 from compiler.output import Output
-from compiler.proof import read_package
 from compiler.report import Progress, Report, Silent
 from compiler.stages import give_meaning, import_model, load_library, lower, optimize
 
 if TYPE_CHECKING:
     import onnx
 
+    from compiler.job import Job
     from compiler.page import Drawing
     from compiler.rewrite import Library
 
@@ -89,10 +87,13 @@ def compile_model(
     report = Report(name, options.target, accuracy, progress or Silent())
     with rare_collections(), Output(output if output is not None else f"{Path(name).stem}{suffix}") as out:
         library = load_library(options)
+        from compiler import emit  # takes a while to import; wrong rules have been refused by now
+        from compiler.job import Job
+
         module = import_model(model, options, library, report)
-        reference, tries = to_prove(model, module, options)
-        made_up = to_compress_by(module, options)
-        know_the_model(module, report)
+        reference, tries = emit.to_prove(model, module, options)
+        made_up = emit.to_compress_by(module, options)
+        emit.know_the_model(module, report)
         before = _drawing(module, options)
         optimize(module, library, report)
         if options.compression is not None and options.compression.prune is not None:
@@ -135,7 +136,7 @@ def descend(module: Module, library: Library, report: Report, options: Options) 
 def _road(options: Options) -> tuple[str, Callable[..., None], Callable[[Job], Module]]:
     """Where the way from fused operators leads: the package's suffix, the lowering, the writing with its proof."""
     if options.target.unit != "metal":
-        return ".mlpackage", lower, emit_and_prove
+        return ".mlpackage", lower, _emit_and_prove
     from compiler import metal
 
     if options.compression is not None:
@@ -146,6 +147,12 @@ def _road(options: Options) -> tuple[str, Callable[..., None], Callable[[Job], M
     if others:
         raise UnsupportedError("states, labels and the like are for Core ML packages", "--target gpu")
     return metal.SUFFIX, metal.lower, metal.emit_and_prove
+
+
+def _emit_and_prove(job: Job) -> Module:
+    from compiler.emit import emit_and_prove
+
+    return emit_and_prove(job)
 
 
 def _drawing(module: Module, options: Options) -> Drawing | None:
@@ -159,6 +166,8 @@ def _drawing(module: Module, options: Options) -> Drawing | None:
 
 def at_stage(model: str | Path, stage: str, options: Options) -> Module:
     """The module as it is after ``import``, ``fuse``, ``lower``, ``half``, in the ``package``, or given ``meaning``."""
+    from compiler import emit
+    from compiler.proof import read_package
     from compiler.proof.precision import halved
 
     library = load_library(options)
@@ -178,7 +187,7 @@ def at_stage(model: str | Path, stage: str, options: Options) -> Module:
         return module
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "model.mlpackage"
-        write(module, draft, library, report)
+        emit.write(module, draft, library, report)
         module = read_package(draft)
     if stage == "meaning":
         give_meaning(module, library)

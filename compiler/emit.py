@@ -22,7 +22,7 @@ from compiler.stages import check
 if TYPE_CHECKING:
     import onnx
 
-    from codegen.mil.writer import Metadata
+    from compiler.metadata import Metadata
     from compiler.rewrite import Library
 
 Array = np.ndarray[Any, Any]
@@ -96,7 +96,8 @@ def emit_and_prove(job: Job) -> Module:
         if reference is None or report.verify.passed:
             if compression is None:
                 return final
-            from compiler.compression import Road, compress
+            from compiler.compression.road import Road
+            from compiler.compression.stage import compress
 
             road = Road(
                 lowered,

@@ -13,9 +13,11 @@ class PlanishError(Exception):
     Attributes:
         message: one sentence: what was being done, to which node or line, and why it cannot be.
         remedy: what to try, or None.
+        located: whether the message says itself where each error is, as ``file:line:column: error: …``.
     """
 
     exit_code = 2
+    located = False
 
     def __init__(self, message: str, remedy: str | None = None) -> None:
         super().__init__(message)

@@ -25,7 +25,7 @@ from compiler.target import RELEASES
 if TYPE_CHECKING:
     import onnx
 
-    from codegen.mil.writer import Metadata
+    from compiler.metadata import Metadata
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SPELLING = "NAME=MODEL.onnx[:x=1,3,224,224]… or NAME=PACKAGE.mlpackage"

@@ -14,8 +14,8 @@ from compiler.shapes import Shape
 from compiler.target import Target
 
 if TYPE_CHECKING:
-    from codegen.mil.writer import Metadata
     from compiler.compression.settings import Settings
+    from compiler.metadata import Metadata
 
 Array = np.ndarray[Any, Any]
 Emitted = Literal["package", "stubs"]

@@ -32,11 +32,13 @@ def load_library(options: Options) -> Library:
     Raises:
         PlanishError: a file of rules is wrong, or no rule has a disabled name.
     """
+    import compiler.dialects.onnx  # noqa: F401 (registers the operators that rules name)
     from compiler import meaning
     from compiler.rewrite import load_library as load
 
     if options.rules:
         library = load([Path(p) for p in options.rules], disabled=options.disabled)
+        library.compile_own()
     else:
         library = _own_library(tuple(options.disabled))
     meaning.install(library)

@@ -5,6 +5,7 @@ module = mil.read("model.mlpackage")
 """
 
 from codegen.mil.reader import read
-from codegen.mil.writer import Metadata, Written, write
+from codegen.mil.writer import Written, write
+from compiler.metadata import Metadata
 
 __all__ = ["Metadata", "Written", "read", "write"]

@@ -10,10 +10,10 @@ from codegen.mil.function_reader import FunctionReader, Weights
 from codegen.mil.package import model_file
 from codegen.mil.proto import model_pb
 from codegen.mil.types import TypeReader
-from codegen.mil.writer import Metadata
 from compiler.dialects.mil_forms import releases
 from compiler.errors import UnsupportedError, UserError
 from compiler.ir import Function, Module
+from compiler.metadata import Metadata
 
 
 def read(path: str | Path) -> Module:

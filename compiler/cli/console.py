@@ -133,7 +133,7 @@ def run(app: typer.Typer, name: str, arguments: list[str]) -> int:
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except PlanishError as e:
-        return _say(e.message, e.remedy, e.exit_code)
+        return _say(e.message, e.remedy, e.exit_code, "" if e.located else "error: ")
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
     except MemoryError as e:
@@ -155,12 +155,12 @@ def run(app: typer.Typer, name: str, arguments: list[str]) -> int:
         return _say(f"this is a bug of the compiler: {type(e).__name__}: {e}", "report it with the lines above", BUG)
 
 
-def _say(message: str, remedy: str | None, code: int) -> int:
+def _say(message: str, remedy: str | None, code: int, head: str = "error: ") -> int:
     from rich.console import Console
 
     sys.stdout.flush()
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print("error:", style="bold red", end=" ")
+    console.print(head, style="bold red", end="")
     console.print(message, markup=False)
     if remedy:
         console.print(f"  try: {remedy}", markup=False)

@@ -31,6 +31,10 @@ def _library(files: list[Path] | None) -> Library:
     return load_library(files or ())
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"
+
+
 def check_command(
     files: Files = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
@@ -58,7 +62,7 @@ def check_command(
             typer.echo(d.render(sources.get(d.file, "")))
     errors = sum(d.severity == "error" for d in found)
     if not as_json:
-        typer.echo(f"{errors} errors, {len(found) - errors} warnings")
+        typer.echo(f"{_count(errors, 'error')}, {_count(len(found) - errors, 'warning')}")
     if errors:
         raise typer.Exit(2)
 

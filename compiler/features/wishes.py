@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from compiler.errors import UserError
 from compiler.features import batch, element_types, image, labels, nms, state
 from compiler.features.base import Feature, Interface
 from compiler.features.naming import Naming
-
-if TYPE_CHECKING:
-    from codegen.mil.writer import Metadata
-
+from compiler.metadata import Metadata
 
 #: How keys of metadata start that say where a package comes from and what was proven of it.
 OWN = "planish."
@@ -85,6 +81,4 @@ class Wishes:
 
     def said(self) -> Metadata:
         """What the package says of itself."""
-        from codegen.mil.writer import Metadata
-
         return Metadata(self.author, self.license, self.description, self.version, dict(self.metadata))

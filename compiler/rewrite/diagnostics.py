@@ -40,6 +40,8 @@ class Diagnostic:
 class RuleError(UserError):
     """One or more rule files cannot be used. ``diagnostics`` has every finding, in source order."""
 
+    located = True
+
     def __init__(self, diagnostics: Sequence[Diagnostic], sources: dict[str, str]) -> None:
         self.diagnostics = list(diagnostics)
         self.sources = sources

@@ -97,6 +97,21 @@ class Library:
             found = self._stages[name] = self.compile([r for r in self.rules.values() if r.stage == name], name)
         return found
 
+    def compile_own(self) -> None:
+        """Compiles the stages that rules join which do not come with the compiler, so that what is wrong is found now.
+
+        Raises:
+            RuleError: all findings in those stages at once.
+        """
+        findings: list[Diagnostic] = []
+        for name in dict.fromkeys(r.stage for f in self.files if not f.builtin for r in f.rules):
+            try:
+                self.stage(name)
+            except RuleError as e:
+                findings.extend(e.diagnostics)
+        if findings:
+            raise RuleError(findings, self.sources)
+
     def rewrite(self, scope: Module | Function | Block, stage: str, target: Any = None, **options: Any) -> Report:
         """Applies a stage to everything in ``scope``; see :func:`compiler.rewrite.driver.rewrite`."""
         from compiler.rewrite.driver import rewrite  # the driver runs stages, and so imports this module

@@ -62,4 +62,20 @@ def test_rules_without_end_are_refused_and_named(planish: Run, tmp_path: Path, r
         assert code == 2, text
         assert said in text
         assert "my.rules:" in text
+        assert "import" not in text  # refused before the model is read
     assert not (tmp_path / "sum.mlpackage").exists()
+
+
+def test_compile_tells_all_that_is_wrong_with_rules_of_every_stage(planish: Run, tmp_path: Path) -> None:
+    file = tmp_path / "my.rules"
+    file.write_text(
+        "stage fuse\nuse onnx\nrule one { match { y = Rellu(x) } rewrite { y = x } }\n"
+        "stage metal\nrule two { match { y = Relu(x) } rewrite { y = metal.maxx(x, 0) } }\n",
+        encoding="utf-8",
+    )
+    code, text = planish("compile", sum_and_relu(tmp_path / "sum.onnx"), "--target", "ane", "--rules", file)
+    assert code == 2, text
+    assert text.startswith(f"{file}:3:24: error: "), text
+    assert "did you mean 'Relu'" in text
+    assert "my.rules:5:48: error: " in text
+    assert "did you mean 'max'" in text
