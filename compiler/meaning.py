@@ -16,8 +16,10 @@ from compiler.ir import F32, Block, Builder, InferenceError, Op, OpDef, TensorTy
 from compiler.rewrite import Library
 from compiler.rewrite.driver import expand
 
-#: Constants up to this many elements are part of the key under which an inference is remembered: shapes, axes, sizes.
+#: Constants up to this many elements are part of the key under which an inference is remembered: shapes, axes, sizes,
+#: and of floats the scales of a resize, one for each axis.
 _SMALL = 64
+_SMALL_FLOATS = 5
 
 
 #: Stands for a result of which nothing is known.
@@ -58,9 +60,10 @@ class _Inference:
         parts: list[Any] = [defn.name, results]
         for v in operands:
             array = v.constant if v is not None else None
-            if v is not None and array is not None and array.size > _SMALL:
+            floats = array is not None and array.dtype.kind == "f"
+            if v is not None and array is not None and array.size > (_SMALL_FLOATS if floats else _SMALL):
                 # No type follows from the numbers of a large float array: shapes and sizes are few, or integers.
-                parts.append((v.type, "float" if array.dtype.kind == "f" else id(array)))
+                parts.append((v.type, "float" if floats else id(array)))
             else:
                 parts.append((v.type if v is not None else None, array.tobytes() if array is not None else None))
         for name, value in sorted(attributes.items()):

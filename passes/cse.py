@@ -51,8 +51,7 @@ class _Arrays:
         elif array.nbytes <= _SMALL:
             key = (*head, array.tobytes())
         else:
-            flat = array.reshape(-1)
-            sample = flat[:: max(1, flat.size // _SAMPLE)].tobytes()
+            sample = array.flat[:: max(1, array.size // _SAMPLE)].tobytes()  # reshape would copy a view of columns
             alike = self._samples.setdefault((*head, sample), [])
             # The index of the first array with the same bits stands for them.
             index = next((i for other, i in alike if self._digest(other) == self._digest(array)), len(alike))

@@ -7,7 +7,7 @@ rounding to half: an epsilon of 1e-10 would become 0, a mask value of -1e9 would
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,15 +57,15 @@ def constant_loss(
     Args:
         into: an f16 array of the same shape to round into.
     """
-    flat = array.reshape(-1)
     rounded = None if into is None else into.reshape(-1)
     lost = total = 0.0
-    for start in range(0, flat.size, _CHUNK):
-        part = flat[start : start + _CHUNK]
+    start = 0
+    for part in _chunks(array):
         with np.errstate(over="ignore", invalid="ignore"):
             half = part.astype(np.float16)
             if rounded is not None:
-                rounded[start : start + _CHUNK] = half
+                rounded[start : start + part.size] = half
+                start += part.size
             back = half.astype(np.float32)
             back -= part
             squares, of = float(np.dot(back, back)), float(np.dot(part, part))
@@ -81,12 +81,22 @@ def constant_loss(
         total += of
     if total == 0.0:
         # Squares of what is left may have vanished; the values themselves tell.
-        tiny = flat[(flat != 0) & np.isfinite(flat)]
+        tiny = array[(array != 0) & np.isfinite(array)]
         return f"constant {float(tiny[0]):.3g} vanishes in half precision" if tiny.size else None
     if lost > total * limit**2:
-        worst = float(flat[np.argmax(np.abs(flat))])
+        worst = max((float(part[np.argmax(np.abs(part))]) for part in _chunks(array)), key=abs)
         return f"constant {worst:.3g} {'vanishes' if lost > 0.5 * total else 'loses digits'} in half precision"
     return None
+
+
+def _chunks(array: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
+    """The elements in order, some at a time: views where that can be, so that a view of columns is not copied whole."""
+    if array.flags.c_contiguous or array.ndim < 2:
+        flat = array.reshape(-1)
+        yield from (flat[start : start + _CHUNK] for start in range(0, flat.size, _CHUNK))
+        return
+    rows = max(1, _CHUNK * len(array) // max(array.size, 1))
+    yield from (array[start : start + rows].reshape(-1) for start in range(0, len(array), rows))
 
 
 @dataclass(slots=True)

@@ -26,7 +26,7 @@ def deep_linear(b: RuleBuilder, m: Bindings) -> Value:
     edges = _edges(weight.shape[1])
     parts: list[Value] = []
     for x, (first, last) in zip(_parts(b, m.x, rank_of(m.x) - 1, edges), itertools.pairwise(edges)):
-        part = b.constant(np.ascontiguousarray(weight[:, first:last]), "mil")
+        part = b.constant(weight[:, first:last], "mil")
         parts.append(b.op("mil.linear", [x, part, m.b if first == 0 else None]))
     return summed(b, parts)
 

@@ -95,6 +95,18 @@ def test_a_few_tiny_weights_among_large_ones_survive() -> None:
     assert half.constant_loss(weights * 1e-9) is not None
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-9, 1e9])
+def test_columns_of_a_matrix_are_rounded_as_a_copy_of_them_is(scale: float) -> None:
+    matrix = (scale * np.random.default_rng(1).standard_normal((1500, 1600))).astype(np.float32)
+    columns = matrix[:, 100:1400]
+    assert not columns.flags.c_contiguous
+    rounded = np.empty(columns.shape, np.float16)
+    loss = half.constant_loss(columns, into=rounded)
+    assert loss == half.constant_loss(columns.copy())
+    if loss is None:
+        np.testing.assert_array_equal(rounded, columns.astype(np.float16))
+
+
 def test_an_epsilon_that_vanishes_keeps_its_operator_but_a_default_does_not() -> None:
     type_ = ir.TensorType(ir.F32, (1, 4))
 

@@ -14,6 +14,7 @@ import compiler
 from compiler import driver, hardware
 from compiler.ir import clone_module
 from compiler.proof import run_mil
+from compiler.target import Target
 from passes import place
 from tests.test_driver import F, model_of
 
@@ -122,3 +123,13 @@ def test_the_form_of_real_blocks_equals_the_plain_one(pairs_dir: Path, tmp_path:
         pairs_dir / name / "model.onnx", "ane", tmp_path / "m.mlpackage", precision="fp32", shapes=settings.shapes
     )
     assert done.report.verify.worst[1].rel_l2 <= 1e-5
+
+
+def test_parts_of_a_deep_product_hold_no_copies_of_its_weights() -> None:
+    nodes = [helper.make_node("Gemm", ["x", "w"], ["y"], "it", transB=1)]
+    model = model_of(nodes, {"x": [1, 20000]}, {"y": F}, {"w": array(40, 20000) / 100})
+    module = driver.at_stage(model, "lower", driver.Options(Target.of("ane", "ios18")))
+    weights = [v.constant for op in module.walk() if op.name == "mil.conv" for v in op.operands[1:2] if v is not None]
+    assert [w.shape for w in weights] == [(40, 10000, 1, 1)] * 2
+    assert all(w.base is not None and np.shares_memory(w, w.base) for w in weights)
+    assert np.shares_memory(weights[0].base, weights[1].base)
