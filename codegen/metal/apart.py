@@ -46,36 +46,51 @@ class FailedError(Exception):
 Work = Callable[[Callable[[int], None]], Sequence[Array]]
 
 
-def run(work: Work, shapes: Sequence[tuple[tuple[int, ...], Any]], seconds: int = SECONDS) -> list[Array]:
-    """Results of ``work``, which runs in a process of its own.
+class Running:
+    """Work in a process of its own, from when it is made."""
 
-    Args:
-        shapes: shape and element type of every result.
-        seconds: how long it may take.
+    def __init__(self, work: Work, shapes: Sequence[tuple[tuple[int, ...], Any]], seconds: int = SECONDS) -> None:
+        """Starts it.
 
-    Raises:
-        CrashError, FailedError: see there.
-    """
-    sizes = [int(np.prod(s, dtype=np.int64)) * np.dtype(t).itemsize for s, t in shapes]
-    padded = [-(-n // 64) * 64 for n in sizes]
-    shared = mmap.mmap(-1, _HEADER + sum(padded))
-    step = np.frombuffer(shared, np.int64, 2)
-    text = np.frombuffer(shared, np.uint8, _HEADER - 16, 16)
-    places, at = [], _HEADER
-    for (shape, dtype), n, p in zip(shapes, sizes, padded, strict=True):
-        places.append(np.frombuffer(shared, np.uint8, n, at).view(dtype).reshape(shape))
-        at += p
-    child = os.fork()
-    if child == 0:
-        _serve(work, step, text, places, seconds)
-    status = os.waitpid(child, 0)[1]
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        what = _SIGNALS.get(signal.Signals(number), f"ends the process with {signal.Signals(number).name}")
-        raise CrashError(int(step[0]), what)
-    if os.WEXITSTATUS(status):
-        raise FailedError(text[: int(step[1])].tobytes().decode(errors="replace") or "the process ended")
-    return [p.copy() for p in places]
+        Args:
+            shapes: shape and element type of every result.
+            seconds: how long it may take.
+        """
+        sizes = [int(np.prod(s, dtype=np.int64)) * np.dtype(t).itemsize for s, t in shapes]
+        padded = [-(-n // 64) * 64 for n in sizes]
+        shared = mmap.mmap(-1, _HEADER + sum(padded))
+        self._step = np.frombuffer(shared, np.int64, 2)
+        self._text = np.frombuffer(shared, np.uint8, _HEADER - 16, 16)
+        self._places, at = [], _HEADER
+        for (shape, dtype), n, p in zip(shapes, sizes, padded, strict=True):
+            self._places.append(np.frombuffer(shared, np.uint8, n, at).view(dtype).reshape(shape))
+            at += p
+        self._child = os.fork()
+        if self._child == 0:
+            _serve(work, self._step, self._text, self._places, seconds)
+        self._status: int | None = None
+
+    def wait(self) -> None:
+        """Waits until it has ended, however it does."""
+        if self._status is None:
+            self._status = os.waitpid(self._child, 0)[1]
+
+    def results(self) -> list[Array]:
+        """What it gives, once it has ended.
+
+        Raises:
+            CrashError, FailedError: see there.
+        """
+        self.wait()
+        assert self._status is not None
+        if os.WIFSIGNALED(self._status):
+            number = os.WTERMSIG(self._status)
+            what = _SIGNALS.get(signal.Signals(number), f"ends the process with {signal.Signals(number).name}")
+            raise CrashError(int(self._step[0]), what)
+        if os.WEXITSTATUS(self._status):
+            said = self._text[: int(self._step[1])].tobytes().decode(errors="replace")
+            raise FailedError(said or "the process ended")
+        return [p.copy() for p in self._places]
 
 
 def _serve(work: Work, step: Array, text: Array, places: Sequence[Array], seconds: int) -> None:

@@ -24,6 +24,9 @@ Array = np.ndarray[Any, Any]
 #: What memory holds before a kernel writes it: NaN as floats and halves, so that what nobody wrote shows.
 _UNWRITTEN = 0xFF
 
+#: Bytes of buffers up to which runs in several orders go on at the same time.
+_TOGETHER = 1 << 30
+
 #: How kernels are compiled to run: an index outside an array of known size is a trap.
 FLAGS = ("-O2", "-march=native", "-fsanitize=bounds", "-fsanitize-trap=all")
 
@@ -55,29 +58,54 @@ class Session:
             DispatchError: a dispatch breaks a limit or leaves its buffers, its threads do not meet where they must,
                 or it does not end.
         """
-        program = self.program
-        told = [*program.of_kind("output"), *program.of_kind("count")]
-        outputs = [program.buffers[i] for i in told]
+        (found,) = self.run_orders(inputs, (order,), seconds)
+        return found
+
+    def run_orders(
+        self, inputs: Mapping[str, Array], orders: Sequence[int], seconds: int = apart.SECONDS
+    ) -> list[dict[str, Array]]:
+        """The outputs of a run in each order, see :meth:`run`; the runs go on at the same time where memory allows.
+
+        Raises:
+            UserError, DispatchError: as :meth:`run`.
+        """
         given = self.given(inputs)
+        told = [*self.program.of_kind("output"), *self.program.of_kind("count")]
+        shapes = [(b.shape, STORED[b.store]) for b in (self.program.buffers[i] for i in told)]
+        together = sum(b.size for b in self.program.buffers) <= _TOGETHER
+        running: list[apart.Running] = []
+        for order in orders:
+            running.append(apart.Running(self._work(given, told, order), shapes, seconds))
+            if not together:
+                running[-1].wait()
+        for r in running:
+            r.wait()
+        return [self._named(dict(zip(told, self._results(r), strict=True))) for r in running]
+
+    def _work(self, given: Mapping[int, Array], told: Sequence[int], order: int) -> apart.Work:
+        program = self.program
 
         def work(announce: Any) -> list[Array]:
             memory = self._scattered(given) if order == 0 else self._as_planned(given)
             for step in self._steps(order):
                 announce(step)
-                self._dispatch(program.dispatches[step], [memory(b.buffer, step) for b in
-                                                          program.dispatches[step].bindings], order)  # fmt: skip
+                d = program.dispatches[step]
+                self._dispatch(d, [memory(b.buffer, step) for b in d.bindings], order)
             end = len(program.dispatches)
-            return [memory(i, end).view(STORED[b.store]).reshape(b.shape) for i, b in zip(told, outputs, strict=True)]
+            buffers = [(i, program.buffers[i]) for i in told]
+            return [memory(i, end).view(STORED[b.store]).reshape(b.shape) for i, b in buffers]
 
-        found = self._apart(work, [(b.shape, STORED[b.store]) for b in outputs], seconds)
-        by_buffer = dict(zip(told, found, strict=True))
-        return {
-            b.name: (by_buffer[i] if b.rows < 0 else by_buffer[i][: int(by_buffer[b.rows][0])]).astype(
-                dtype(b.declared).numpy, copy=False
-            )
-            for i, b in zip(told, outputs, strict=True)
-            if b.kind == "output"
-        }
+        return work
+
+    def _named(self, found: Mapping[int, Array]) -> dict[str, Array]:
+        """Outputs by name, as many rows as hold something, as the model declares them."""
+        out = {}
+        for i, array in found.items():
+            b = self.program.buffers[i]
+            if b.kind == "output":
+                rows = array if b.rows < 0 else array[: int(found[b.rows][0])]
+                out[b.name] = rows.astype(dtype(b.declared).numpy, copy=False)
+        return out
 
     def trace(self, inputs: Mapping[str, Array]) -> list[Array]:
         """What each dispatch writes, in order: copies of whole buffers, joined ones as far as they are filled.
@@ -101,12 +129,12 @@ class Session:
                         out.append(array.view(STORED[buffer.store]).reshape(buffer.shape).copy())
             return out
 
-        return self._apart(work, [(b.shape, STORED[b.store]) for b in written], apart.SECONDS)
+        return self._results(apart.Running(work, [(b.shape, STORED[b.store]) for b in written]))
 
-    def _apart(self, work: apart.Work, shapes: Sequence[tuple[tuple[int, ...], Any]], seconds: int) -> list[Array]:
-        """Results of work in a process of its own, which names the dispatch in which it ends."""
+    def _results(self, running: apart.Running) -> list[Array]:
+        """Results of work in a process of its own; where it crashed, the dispatch that did."""
         try:
-            return apart.run(work, shapes, seconds)
+            return running.results()
         except apart.CrashError as e:
             raise DispatchError(f"{self.program.dispatches[e.step].kernel}: {e}") from None
         except apart.FailedError as e:

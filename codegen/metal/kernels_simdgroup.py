@@ -27,6 +27,8 @@ DEPTH = 16
 _THREADS = 128
 _QUARTER = TILE // 2
 
+#: In front of loops over matrices, which stay in registers only where each has a number of its own.
+_UNROLL = "#pragma unroll"
 
 #: Operations that a load costs a thread, and finding out where an element of a window lies; a direct convolution loads
 #: five times for sixteen multiplications, or twice for four where its columns do not divide (kernels_window.py).
@@ -74,7 +76,7 @@ def matmul(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Acce
         return _inside(body, b, of_batch(b, [*block, k, column]), k, column, kind)
 
     def finish(block: Sequence[Index], row: Index, column: Index) -> None:
-        body.finish(op.result, [*block, row, column], "tile[e]", roots, outs)
+        body.finish(op.result, [*block, row, column], "product", roots, outs)
 
     return _tiles(body, batch, m, n, static(a)[-1], kind, left, right, finish)
 
@@ -110,9 +112,9 @@ def conv(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access
         return _checked(checks, body.element(x, [block[0], channel, *where]), kind)
 
     def finish(block: Sequence[Index], row: Index, column: Index) -> None:
-        value = "tile[e]"
+        value = "product"
         if bias:
-            body.line(f"const float sum = tile[e] + {body.element(bias[0], [row])};")
+            body.line(f"const float sum = product + {body.element(bias[0], [row])};")
             value = "sum"
         body.finish(op.result, [block[0], row, *index.unravel(column, places)], value, roots, outs)
 
@@ -137,40 +139,44 @@ def _tiles(
     body.line(f"const int rows = {_QUARTER} * int(simdgroup / 2);")
     body.line(f"const int columns = {_QUARTER} * int(simdgroup % 2);")
     body.line("simdgroup_float8x8 acc[4];")
+    body.line(_UNROLL)
     body.open("for (int q = 0; q < 4; ++q)")
     body.line("acc[q] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);")
     body.close()
     steps = math.ceil(depth / DEPTH)
     step = body.loop("step", steps)
     for name, read, width in (("left", left, DEPTH), ("right", right, TILE)):
-        body.open(f"for (int e = t; e < {TILE * DEPTH}; e += {_THREADS})")
-        e = index.variable("e", TILE * DEPTH)
-        outer, inner = body.named("outer", e // width), body.named("inner", e % width)
+        outer, inner = _each(body, TILE * DEPTH // width, width)
         row = tile[-2] * TILE + outer if name == "left" else step * DEPTH + outer
         column = step * DEPTH + inner if name == "left" else tile[-1] * TILE + inner
-        body.line(f"{name}[e] = {read(tile[:-2], body.named('row', row), body.named('column', column))};")
+        body.line(
+            f"{name}[{(outer * width + inner).text}] = {read(tile[:-2], body.named('row', row), body.named('column', column))};"
+        )
         body.close()
     body.line(WAIT)
     body.open(f"for (int k = 0; k < {DEPTH}; k += 8)")
     body.line(f"simdgroup_matrix<{kind}, 8, 8> a[2], b[2];")
+    body.line(_UNROLL)
     body.open("for (int q = 0; q < 2; ++q)")
     body.line(f"simdgroup_load(a[q], left + {DEPTH} * (rows + 8 * q) + k, {DEPTH});")
     body.line(f"simdgroup_load(b[q], right + {TILE} * k + columns + 8 * q, {TILE});")
     body.close()
+    body.line(_UNROLL)
     body.open("for (int q = 0; q < 4; ++q)")
     body.line("simdgroup_multiply_accumulate(acc[q], a[q / 2], b[q % 2], acc[q]);")
     body.close()
     body.close()
     body.line(WAIT)
     body.close()
+    body.line(_UNROLL)
     body.open("for (int q = 0; q < 4; ++q)")
     body.line(f"simdgroup_store(acc[q], tile + {TILE} * (rows + 8 * (q / 2)) + columns + 8 * (q % 2), {TILE});")
     body.close()
     body.line(WAIT)
-    body.open(f"for (int e = t; e < {TILE * TILE}; e += {_THREADS})")
-    e = index.variable("e", TILE * TILE)
-    row = body.named("row", tile[-2] * TILE + e // TILE)
-    column = body.named("column", tile[-1] * TILE + e % TILE)
+    outer, inner = _each(body, TILE, TILE)
+    body.line(f"const float product = tile[{(outer * TILE + inner).text}];")
+    row = body.named("row", tile[-2] * TILE + outer)
+    column = body.named("column", tile[-1] * TILE + inner)
     outside = [f"{i.text} >= {size}" for i, size in ((row, m), (column, n)) if i.bounds[1] >= size]
     if outside:
         body.line(f"if ({' || '.join(outside)}) {{ continue; }}")
@@ -186,6 +192,12 @@ def _tiles(
     if math.prod(tiles) > 1:
         opening.append("    const int g = int(group_index);")
     return Launch(math.prod(tiles), _THREADS, positions, tuple(opening))
+
+
+def _each(body: Body, rows: int, width: int) -> tuple[Index, Index]:
+    """Starts a loop in which the threads go through rows of ``width``, each down one column, whose place it knows."""
+    body.open(f"for (int outer = t / {width}; outer < {rows}; outer += {_THREADS // width})")
+    return index.variable("outer", rows), body.named("inner", index.variable("t", _THREADS) % width)
 
 
 def _inside(body: Body, v: ir.Value, batch: Sequence[Index], row: Index, column: Index, kind: str) -> str:

@@ -46,7 +46,7 @@ class KernelMachine:
         module, feeds, names = _joined(jobs)
         try:
             session = executor.Session(emit.emit(_fused(module)))
-            made = [session.run(feeds, order, _SECONDS) for order in (0, 1)]
+            made = session.run_orders(feeds, (0, 1), _SECONDS)
         except (DispatchError, PlanishError) as e:
             if len(jobs) == 1:
                 return [str(e).splitlines()[0]]
