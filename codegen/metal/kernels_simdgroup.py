@@ -149,9 +149,8 @@ def _tiles(
         outer, inner = _each(body, TILE * DEPTH // width, width)
         row = tile[-2] * TILE + outer if name == "left" else step * DEPTH + outer
         column = step * DEPTH + inner if name == "left" else tile[-1] * TILE + inner
-        body.line(
-            f"{name}[{(outer * width + inner).text}] = {read(tile[:-2], body.named('row', row), body.named('column', column))};"
-        )
+        value = read(tile[:-2], body.named("row", row), body.named("column", column))
+        body.line(f"{name}[{(outer * width + inner).text}] = {value};")
         body.close()
     body.line(WAIT)
     body.open(f"for (int k = 0; k < {DEPTH}; k += 8)")
