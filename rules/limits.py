@@ -94,7 +94,7 @@ def reason(op: Op) -> tuple[str, str] | None:
                 f"a tensor here has rank {len(shape)}, and Core ML's have at most {_MOST_AXES} axes",
                 "a Reshape before it that joins axes which it treats alike",
             )
-        if shape is not None and 0 in shape:
+        if shape is not None and 0 in shape and v.constant is None:  # an empty constant says what is left out
             dims = " × ".join(map(str, shape))
             return (
                 f"a tensor here has no elements ({dims}), and Core ML has no empty tensors",

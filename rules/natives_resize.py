@@ -44,8 +44,12 @@ def lower_resize(b: RuleBuilder, m: Bindings) -> Value:
                 raise Decline("an axis is cropped to as many elements as it has")
             at = positions(shape[a], result[a], s, "tf_crop_and_resize", roi)
             outside[a] = (at < 0) | (at > shape[a] - 1)
+    extrapolates = any(o.any() for o in outside.values())
+    refuse_copies(shape, result, matrices, bool(m.r["antialias"]), extrapolates)
+    if crops and m.r["mode"] == "cubic" and not set(matrices) <= {len(shape) - 2, len(shape) - 1}:
+        raise Decline("the region of an axis other than the last two is not what onnxruntime crops by")
     y = apply_matrices(b, m.x, matrices, m.r["mode"] == "nearest")
-    if any(o.any() for o in outside.values()):
+    if extrapolates:
         y = _extrapolated(b, y, result, outside, m.r["extrapolation_value"])
     return y
 
@@ -74,6 +78,21 @@ def _scales(m: Bindings, shape: Sequence[int], result: Sequence[int], axes: Sequ
         case "not_smaller":
             return [float(max(each))] * len(each)
     return [float(s) for s in each]
+
+
+def refuse_copies(
+    shape: Sequence[Any], result: Sequence[Any], matrices: Mapping[int, Array], antialias: bool, outside: bool = False
+) -> None:
+    """Declines where onnxruntime copies because sizes stay, and the definition of Resize does not.
+
+    It copies where no axis changes its size, and with ``antialias`` along each axis that does not. ``outside`` tells
+    that something is extrapolated.
+    """
+    stays = {a for a in matrices if shape[a] == result[a] and (antialias or tuple(shape) == tuple(result))}
+    if any(not np.allclose(matrices[a], np.eye(len(matrices[a])), rtol=0, atol=_SAME) for a in stays):
+        raise Decline("an axis keeps its size but not its elements' places, and onnxruntime copies it")
+    if stays and outside:
+        raise Decline("no axis changes its size, and onnxruntime copies instead of extrapolating")
 
 
 def _extrapolated(b: RuleBuilder, y: Value, shape: Sequence[int], outside: Mapping[int, Array], value: float) -> Value:

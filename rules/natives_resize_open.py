@@ -13,7 +13,7 @@ import numpy as np
 from compiler.ir import TensorType, Value
 from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline
-from rules.natives_resize import spatial
+from rules.natives_resize import refuse_copies, spatial
 from rules.natives_resize_matrix import nearest_index, onnx_matrix, positions, sampled
 
 #: Sizes at which places are compared. They are linear in the index, and clamped at the ends of the axis.
@@ -45,6 +45,7 @@ def lower_open_resize(b: RuleBuilder, m: Bindings) -> Value:
     nearest = m.r["mode"] == "nearest"
     if all(isinstance(d, int) for start, end, _ in ends for d in (start, end)):
         matrices = [onnx_matrix(int(start), int(end), scale, _ROI, m.r) for start, end, scale in ends]
+        refuse_copies(before, after, dict(zip((-2, -1), matrices)), bool(m.r["antialias"]))
         made = spatial(b, m.x, matrices, nearest)
         if made is None:
             raise Decline("no operator resizes so while other axes are open")

@@ -14,12 +14,13 @@ from codegen.metal.spelling import literal
 from compiler import ir
 from compiler.errors import UnsupportedError
 
-#: How a place is rounded to an element, by onnx.Resize's nearest_mode.
+#: How a place is rounded to an element, by onnx.Resize's nearest_mode. What is no further than 1e-6 from the middle
+#: between two elements is the middle, as in onnxruntime.
 _ROUNDED = {
     "floor": "floor({0})",
     "ceil": "ceil({0})",
-    "round_prefer_floor": "ceil({0} - 0.5f)",
-    "round_prefer_ceil": "floor({0} + 0.5f)",
+    "round_prefer_floor": "(abs({0} - floor({0}) - 0.5f) <= 1e-6f ? floor({0}) : rint({0}))",
+    "round_prefer_ceil": "(abs({0} - floor({0}) - 0.5f) <= 1e-6f ? floor({0}) + 1.0f : rint({0}))",
 }
 
 #: The parameter of onnx.GridSample's cubic convolution (operator documentation).
