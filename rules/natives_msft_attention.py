@@ -96,6 +96,8 @@ def rotary(b: RuleBuilder, m: Bindings) -> Value:
         raise Decline("batches are packed, or positions scaled")
     shape = _sizes(m.x, "what is turned")
     turned = 2 * _sizes(m.cos, "the cosines")[1]
+    if not turned or (a.get("rotary_embedding_dim") or turned) != turned:
+        raise Decline("there are no angles, or for more than is turned")
     attributes = {"interleaved": a.get("interleaved") or 0, "rotary_embedding_dim": a.get("rotary_embedding_dim") or 0}
     if len(shape) == 3:
         attributes["num_heads"] = a.get("num_heads") or shape[2] // turned
@@ -154,14 +156,18 @@ def group_query(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
                 raise Decline("the number of sequences is not known")
             steps = np.arange(past, past + length, dtype=np.int64)
             at = b.constant(np.broadcast_to(steps, (batch, length)).copy(), "onnx")
+        if m.cos is None or m.sin is None:
+            raise Decline("it turns by no angles")
         turned = 2 * _sizes(m.cos, "the cosines")[1]
         turn = {"interleaved": a.get("rotary_interleaved") or 0, "rotary_embedding_dim": turned if turned < size else 0}
         q, k = (_turned(b, one, at, m.cos, m.sin, length, turn) for one in (q, k))
     if m.past_k is not None and m.past_v is not None:
         k, v = (b.op("onnx.Concat", [old, new], {"axis": 2}) for old, new in ((m.past_k, k), (m.past_v, v)))
     dtype = m.q.type.dtype.numpy
-    window = a.get("local_window_size")
-    summands: Sequence[Any] = [m.add, _later(dtype, length, past + length, past, -1 if window is None else window)]
+    window = -1 if a.get("local_window_size") is None else a["local_window_size"]
+    if window != -1 and window < 1:
+        raise Decline("queries see no key")
+    summands: Sequence[Any] = [m.add, _later(dtype, length, past + length, past, window)]
     keys, values = (_repeated(b, one, heads // groups) for one in (k, v))
     seen = attend(b, q, keys, values, a.get("scale") or size**-0.5, summands, a.get("softcap") or 0.0)
     return used_results(m, _joined(b, seen, length, heads * size), k, v)

@@ -77,6 +77,7 @@ def lower_average_pool(b: RuleBuilder, m: Bindings) -> Value:
     counted = [*zip(given[0::2], given[1::2])] if m.i else [(0, 0)] * n
     count = window_sizes(sizes[2:], results[2:], kernel, strides, dilations, pads[0::2], counted)
     total = window_sum(b, m.x, kernel, strides, dilations, pads)
+    count = np.maximum(count, 1)  # of a window that sees nothing the sum is 0
     return b.op("mil.mul", [total, (1.0 / count).astype(dtype_of(m.x).numpy)])
 
 

@@ -92,6 +92,8 @@ def _product(shape: Any, axes: Any) -> int:
 def _reshaped(b: RuleBuilder, x: Value, shape: Any) -> Value:
     if shape_of(x) == tuple(shape):
         return x
+    if 0 in shape:
+        raise Decline("there is nothing in it")  # and a Reshape to 0 keeps a size
     if x.constant is not None:
         constant: Value = b.constant(x.constant.reshape(shape), "onnx")
         return constant

@@ -12,6 +12,9 @@ A quantizing scale of zero makes NaN or infinity an integer, which C++ leaves un
 The largest of a window in which there is a NaN is that of what comes after the NaN, which depends on the order in
 which the window is read (maxps gives its second operand; core/mlas/lib/pooling.cpp). ONNX says nothing of it.
 
+A condition of Compress may be shorter than what it chooses from, says ONNX; of a longer one onnxruntime reads the
+beginning.
+
 A range of floats is made by adding the step to the number before (core/providers/cpu/generator/range.cc), which rounds
 as often as there are numbers; ONNX defines start + i · step.
 """
@@ -73,11 +76,22 @@ def astray(function: Function, known: Mapping[Value, Array]) -> str | None:
             return "a scale that is not positive"
         elif op.name == "onnx.Attention" and op.attributes["qk_matmul_output_mode"] in (1, 2) and _hides(op):
             return "scores of what is hidden: −∞ by definition, the lowest number here"
+        elif op.name == "onnx.Compress" and _is_longer(op, arrays):
+            return "a condition longer than what it chooses from"
         elif op.name == "onnx.Range" and _drifts(op, known):
             return "a range of many steps, each added to the one before"
         elif op.name == "onnx.MaxPool" and arrays[0] is not None and _has_nan(arrays[0]):
             return "the largest of what is no number"
     return None
+
+
+def _is_longer(op: Op, arrays: list[Array | None]) -> bool:
+    """Whether Compress has more conditions than there are to choose from."""
+    x, condition = arrays
+    if x is None or condition is None:
+        return False
+    axis = op.attributes.get("axis")
+    return bool(condition.size > (x.size if axis is None else x.shape[axis]))
 
 
 def _drifts(op: Op, known: Mapping[Value, Array]) -> bool:
