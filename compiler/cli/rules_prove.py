@@ -72,7 +72,7 @@ def prove_command(
         oracles.update(proof.oracles)
         if not proof.holds:
             bad += 1
-            typer.echo(_report(proof))
+            typer.echo(_report(proof, files or ()))
     typer.echo(f"{total - bad} of {total} rules proved on {instances} instances")
     if oracles:
         typer.echo("held to " + ", ".join(f"{name} {n}" for name, n in oracles.most_common()))
@@ -80,15 +80,16 @@ def prove_command(
         raise typer.Exit(1)
 
 
-def _report(proof: Proof) -> str:
+def _report(proof: Proof, files: Sequence[Path]) -> str:
     if not proof.wrong:
         return f"{proof.rule}: {proof.stuck}"
     name = f"{proof.rule}.ir"
+    again = " ".join(["planish rules prove", *map(str, files), "--replay"])
     try:
         Path(name).write_text(proof.counterexample, encoding="utf-8")
-        how = f"  again: planish rules prove --replay {name}"
+        how = f"  again: {again} {name}"
     except OSError:
-        how = "  again: keep the text above as a file, and planish rules prove --replay FILE"
+        how = f"  again: keep the text above as a file, and {again} FILE"
     indented = "".join(f"    {line}\n" for line in proof.counterexample.splitlines())
     return f"{proof.rule}: wrong: {proof.wrong}\n{indented}{how}"
 

@@ -148,6 +148,8 @@ class Checker:
             return Verdict("invalid", str(e))
         own = len(function.output_names)
         outputs = results[:own]
+        if not all(isinstance(value.type, TensorType) for value in function.outputs):
+            return Verdict("void", "a result is no tensor")
         for value, result in zip(function.outputs, outputs):
             if isinstance(value.type, TensorType) and not _has_shape(result, value.type):
                 return Verdict("invalid", f"inference says {value.type} of a result of shape {np.shape(result)}")

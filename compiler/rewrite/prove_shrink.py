@@ -50,17 +50,20 @@ def _sizes(recipe: Recipe) -> Iterator[Recipe]:
     for old in sizes:
         for new in (1, 2, old - 1):
             if 0 < new < old:
-                leaves = {n: _resized(leaf, old, new) for n, leaf in recipe.leaves.items()}
-                yield replace(recipe, leaves=leaves)
+                # What the rule fails on may stand at either end.
+                for kept in (slice(0, new), slice(old - new, old)):
+                    leaves = {n: _resized(leaf, old, kept) for n, leaf in recipe.leaves.items()}
+                    yield replace(recipe, leaves=leaves)
                 for n, leaf in recipe.leaves.items():
                     if old in leaf.array.shape:
-                        yield recipe.with_leaf(n, _resized(leaf, old, new))
+                        yield recipe.with_leaf(n, _resized(leaf, old, slice(0, new)))
 
 
-def _resized(leaf: Leaf, old: int, new: int) -> Leaf:
-    array = leaf.array
+def _resized(leaf: Leaf, old: int, kept: slice) -> Leaf:
+    """A leaf with the elements that are ``kept`` along every axis of size ``old``; sizes among integers follow."""
+    array, new = leaf.array, kept.stop - kept.start
     if old in array.shape:
-        cut = tuple(slice(0, new) if d == old else slice(None) for d in array.shape)
+        cut = tuple(kept if d == old else slice(None) for d in array.shape)
         return replace(
             leaf, array=np.ascontiguousarray(array[cut]).reshape([new if d == old else d for d in array.shape])
         )

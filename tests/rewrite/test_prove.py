@@ -102,6 +102,19 @@ def test_a_counterexample_is_small_and_can_be_replayed() -> None:
     assert p.replay(p.library.rules["r"], module).kind == "wrong"
 
 
+def test_what_a_rule_fails_on_is_found_at_either_end() -> None:
+    """x - x is not 0 where x is not finite."""
+    rule = "match { y = Sub(x: f32, x) } where { is_static(x) } rewrite { y = full(shape(x), 0, f32) }"
+    module = parse_module(proof_of(f"rule r {{ {rule} }}", count=200).counterexample)
+    assert all(np.size(v) == 1 for k, v in module.attributes.items() if k.startswith("input."))
+
+
+def test_results_that_are_no_tensors_are_no_instances() -> None:
+    """The branches of If are drawn, and give sequences too."""
+    rule = "rule r { match { y = If(Not(c)) with (t, e) } rewrite { y = If(c) with (e, t) } }"
+    assert proof_of(rule, count=60).holds
+
+
 def test_a_rule_without_instances_says_which_clause_is_to_blame() -> None:
     proof = proof_of("rule r { match { y = Neg(x) } where { rank(x) == 3, rank(x) == 4 } rewrite { y = x } }", count=5)
     assert not proof.wrong
