@@ -14,7 +14,7 @@ from compiler.features.base import Draft
 from compiler.ir import Module, Op, clone_module
 from compiler.job import Job, conclude
 from compiler.options import Options
-from compiler.proof import Reference, read_package, run_mil
+from compiler.proof import Reference, hold_to_shapes, read_package, run_mil
 from compiler.report import Report, count_ops, megabytes, size_on_disk
 from compiler.shapes import is_flexible, sizes_to_try
 from compiler.stages import check
@@ -296,7 +296,10 @@ def _prove(
     """
     with job.report.stage("prove") as stage:
         package = read_package(job.draft)
+        said = list(zip(package.main.output_names, [v.type for v in package.main.outputs], strict=True))
         results = run_mil(package, [list(t.values()) for t in tries], job.library)
+        if not job.options.interface.features:
+            hold_to_shapes(said, results)
         ours = [dict(zip(expected[0], r, strict=True)) for r in results]
         given, wanted = [dict(t) for t in tries], [dict(e) for e in expected]
         draft = Draft(job.draft, given, [dict(d) for d in due], job.library)

@@ -16,6 +16,7 @@ from compiler.dialects.onnx_contents import Memo, as_array, computes_shapes, con
 from compiler.dialects.onnx_proto import ProtoError
 from compiler.dialects.onnx_versions import Ladder, ladder
 from compiler.errors import UserError
+from compiler.frontend import declared
 from compiler.frontend.sort import CycleError, in_order, uses
 from compiler.frontend.weights import Weights
 
@@ -48,6 +49,10 @@ class Scope:
             scope = scope.outer
         return None
 
+    def gives(self, name: str) -> bool:
+        """Whether that is an output of the model."""
+        return self.outer is None and any(o.name == name for o in self.graph.output)
+
     def __contains__(self, name: str) -> bool:
         return self.find(name) is not None
 
@@ -74,7 +79,9 @@ class GraphImporter:
         upgraded: frozenset[str],
         rename: Callable[[str], ir.Dim],
     ) -> None:
-        """
+        """``contradictions`` tells afterwards where the file's own types are not what is computed, by value, and
+        ``believed`` names the outputs whose sizes nothing but the file tells.
+
         Args:
             source: the model's name in errors.
             opsets: the version of each domain that the model imports.
@@ -89,6 +96,8 @@ class GraphImporter:
         self._kinds: dict[tuple[str, str], _Kind] = {}
         self._memo = Memo()
         self.nodes = 0
+        self.contradictions: list[str] = []
+        self.believed: list[str] = []
 
     def error(self, text: str, remedy: str | None = None) -> UserError:
         return UserError(f"{self._source}: {text}", remedy)
@@ -262,12 +271,7 @@ class GraphImporter:
         else:
             types = self._infer(node, defn, operands, attributes, len(names))
             op = ir.Op(defn, operands, types, attributes, loc=loc)
-        for result, name in zip(op.results, names):
-            if not name:
-                continue
-            type_ = result.type
-            if not (isinstance(type_, ir.TensorType) and type_.is_static):
-                result.type = self._with_declared(type_, name, scope)
+        self._declared(op, names, scope)
         if kind.computes_shapes and len(names) == 1:
             known = contents(op.results[0], self._memo)
             if known is not None and is_known(known):
@@ -357,25 +361,28 @@ class GraphImporter:
             text = str(e).removeprefix(f"{defn.name}: ")
             raise self.error(f"node {_label(node)} ({node.op_type}): {text}") from None
 
-    def _with_declared(self, inferred: ir.Type, name: str, scope: Scope) -> ir.Type:
-        """What inference and the file say together; where they disagree, inference is believed.
-
-        A size in the file does not replace a dimension that inference gave a name: exporters write down the sizes of
-        the example that they were shown.
-        """
-        proto = scope.declared.get(name)
-        if proto is None:
-            return inferred
-        declared = self.type_of(proto, f"the value '{name}'")
-        if not isinstance(inferred, ir.TensorType) or not isinstance(declared, ir.TensorType):
-            return (declared and ir.type_meet(inferred, declared)) or inferred
-        if declared.shape is None or declared.dtype is not inferred.dtype:
-            return inferred
-        if inferred.shape is None:
-            return declared
-        if len(inferred.shape) != len(declared.shape):
-            return inferred
-        return inferred.with_shape(d if i == ir.UNKNOWN else i for i, d in zip(inferred.shape, declared.shape))
+    def _declared(self, op: ir.Op, names: Sequence[str], scope: Scope) -> None:
+        """Types the results of ``op`` with what the file says of them, and keeps where it contradicts."""
+        for result, name in zip(op.results, names):
+            proto = scope.declared.get(name)
+            if proto is None:
+                continue
+            dtype = declared.element_type(result.type, proto)
+            if dtype is not None and op.defn.dialect != "msft":
+                assert isinstance(result.type, ir.TensorType)
+                raise self.error(
+                    f"it says that the value '{name}' is {dtype}, and {op.defn.name} at node '{op.loc.nodes[0]}' makes "
+                    f"{result.type.dtype} of what it is given",
+                    "export the model again, or delete its value_info and let onnx.shape_inference write it anew",
+                )
+            shape = declared.shape(result.type, proto)
+            if shape is not None:
+                self.contradictions.append(f"'{name}' is {shape} in the file and {result.type} as computed")
+            if isinstance(result.type, ir.TensorType) and result.type.is_static:
+                continue
+            result.type = declared.merged(op, result.type, self.type_of(proto, f"the value '{name}'"))
+            if isinstance(result.type, ir.TensorType) and result.type.is_static and scope.gives(name):
+                self.believed.append(name)
 
     def _with_regions(
         self,

@@ -86,6 +86,10 @@ def load(
     for argument in function.inputs:
         scope.values[argument.name] = argument
     function.set_outputs(importer.fill(model.graph, function.block, scope))
+    if importer.contradictions and not given_shapes:  # with shapes of their own, users expect other types
+        resolved.notes.append(_contradicted(importer.contradictions))
+    for output in importer.believed:
+        resolved.notes.append(f"nothing but the model's own declaration tells the sizes of output '{output}'")
     module = ir.Module(_module_name(model, name), _attributes(model, opsets, digest, importer.nodes, resolved))
     module.add(function)
     return module
@@ -240,6 +244,11 @@ def _input_types(inputs: list[onnx.ValueInfoProto], name: str) -> dict[str, ir.T
             raise UserError(f"{name}: there are two inputs '{info.name}'", "give each input a name of its own")
         types[info.name] = type_
     return types
+
+
+def _contradicted(values: list[str]) -> str:
+    others = f", and {len(values) - 1} more" if len(values) > 1 else ""
+    return f"the model's own types are not what it computes, which counts: {values[0]}{others}"
 
 
 def _module_name(model: ModelProto, name: str) -> str:

@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compiler.errors import UserError
+from compiler.errors import UserError, VerificationError
 from compiler.execution.running import MilSession, read_package, run_mil
+from compiler.ir import TensorType, Type
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["MilSession", "OutputError", "Reference", "Verdict", "compare", "judge", "read_package", "run_mil", "worse"]
+__all__ = [
+    "MilSession", "OutputError", "Reference", "Verdict", "compare", "hold_to_shapes", "judge", "read_package",
+    "run_mil", "worse",
+]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
 
@@ -180,6 +184,22 @@ def judge(
         if error.undefined:
             verdict.notes.append(f"output '{name}' has {error.undefined} NaN in the original model too")
     return verdict
+
+
+def hold_to_shapes(declared: Sequence[tuple[str, Type]], results: Sequence[Sequence[Array]]) -> None:
+    """Holds what a package computes to the shapes that it declares for its outputs.
+
+    Raises:
+        VerificationError: the model declares a size that depends on numbers.
+    """
+    for one in results:
+        for (name, type_), array in zip(declared, one, strict=True):
+            if isinstance(type_, TensorType) and type_.is_static and type_.static_shape != array.shape:
+                raise VerificationError(
+                    f"output '{name}' is {list(type_.static_shape)} as the model declares, and {list(array.shape)} on "
+                    "inputs that were tried",
+                    "a model that leaves the sizes of this output open",
+                )
 
 
 class Reference:
