@@ -50,20 +50,17 @@ def _sizes(recipe: Recipe) -> Iterator[Recipe]:
     for old in sizes:
         for new in (1, 2, old - 1):
             if 0 < new < old:
-                # What the rule fails on may stand at either end.
-                for kept in (slice(0, new), slice(old - new, old)):
-                    leaves = {n: _resized(leaf, old, kept) for n, leaf in recipe.leaves.items()}
-                    yield replace(recipe, leaves=leaves)
+                leaves = {n: _resized(leaf, old, new) for n, leaf in recipe.leaves.items()}
+                yield replace(recipe, leaves=leaves)
                 for n, leaf in recipe.leaves.items():
                     if old in leaf.array.shape:
-                        yield recipe.with_leaf(n, _resized(leaf, old, slice(0, new)))
+                        yield recipe.with_leaf(n, _resized(leaf, old, new))
 
 
-def _resized(leaf: Leaf, old: int, kept: slice) -> Leaf:
-    """A leaf with the elements that are ``kept`` along every axis of size ``old``; sizes among integers follow."""
-    array, new = leaf.array, kept.stop - kept.start
+def _resized(leaf: Leaf, old: int, new: int) -> Leaf:
+    array = leaf.array
     if old in array.shape:
-        cut = tuple(kept if d == old else slice(None) for d in array.shape)
+        cut = tuple(slice(0, new) if d == old else slice(None) for d in array.shape)
         return replace(
             leaf, array=np.ascontiguousarray(array[cut]).reshape([new if d == old else d for d in array.shape])
         )
@@ -98,6 +95,12 @@ def _contents(leaf: Leaf) -> Iterator[np.ndarray]:
             yield rounded
     if not (array == 1).all():
         yield np.ones_like(array)
+    if array.dtype.kind == "f":
+        # What a rule fails on may stand anywhere; once it stands everywhere, sizes can go down.
+        for special in (np.nan, np.inf, -np.inf):
+            there = np.isnan(array) if np.isnan(special) else array == special
+            if there.any() and not there.all():
+                yield np.full_like(array, special)
     if not simple and array.size > 1 and array.size <= 32:
         flat = array.reshape(-1)
         for i in range(flat.size):
