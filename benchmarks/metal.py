@@ -83,7 +83,8 @@ def main() -> int:
     passed = 0
     names = arguments.names or PROMISED
     print(f"{'model':22} {'verdict':8} {'rel_l2':>8} {'disp.':>6} {'anchors':>7} {'ratio':>6} {'copies':>6} "
-          f"{'kernels':>7} {'scratch':>8} {'÷ least':>7}{'  tinygrad' if arguments.tinygrad else ''}")  # fmt: skip
+          f"{'kernels':>7} {'functions':>9} {'scratch':>8} {'÷ least':>7}"
+          f"{'  tinygrad' if arguments.tinygrad else ''}")  # fmt: skip
     for name in names:
         folder = arguments.folder / name
         row = compile_one(folder / "model.onnx", "metal", [*shapes(folder), "--precision", arguments.precision])
@@ -101,7 +102,8 @@ def main() -> int:
         print(
             f"{name:22} {'proven' if row['code'] == 0 else 'FAILED':8} {max(errors, default=0.0):8.1e} "
             f"{p['dispatches']:6} {p['anchors']:7} {ratio:6.2f} {p['layout_copies']:6} "
-            f"{p['kernels']:7} {p['heap'] / 1e6:5.2f} MB {p['heap'] / max(p['heap_bound'], 1):7.3f}{theirs}",
+            f"{p['kernels']:7} {p['functions']:9} "
+            f"{p['heap'] / 1e6:5.2f} MB {p['heap'] / max(p['heap_bound'], 1):7.3f}{theirs}",
             flush=True,
         )
     print(f"{passed} of {len(names)} proven")

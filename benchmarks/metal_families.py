@@ -96,6 +96,18 @@ def conv_of_computed(c: int, h: int, w: int, o: int, k: int) -> Made:
     )
 
 
+def variants(c: int, h: int, w: int, o: int, k: int) -> Made:
+    """Two convolutions that differ in sizes alone: kernels of one function, whose constants the plan gives."""
+    p = dims(*[k // 2] * 4)
+    more = (c + 4, h + 4, w + 4, o + 4)
+    return (
+        f"""g (float[1,{c},{h},{w}] x, float[1,{dims(*more[:3])}] u) => (float[1,{o},{h},{w}] y,
+            float[1,{dims(more[3], *more[1:3])}] z) {{
+          a = Conv <pads = [{p}]> (x, w, b) y = Relu (a) d = Conv <pads = [{p}]> (u, v, e) z = Relu (d) }}""",
+        {"w": (o, c, k, k), "b": (o,), "v": (more[3], more[0], k, k), "e": (more[3],)},
+    )
+
+
 def conv_1d(c: int, n: int, o: int, k: int) -> Made:
     """A convolution along one axis."""
     return (
@@ -360,6 +372,7 @@ FAMILIES: dict[str, tuple[Callable[..., Made], list[tuple[Any, ...]]]] = {
     "conv by tiles": (conv, [(5, 9, 11, 33, 3, 1, 1, 1), (16, 16, 16, 32, 1, 1, 1, 1), (32, 13, 17, 40, 3, 2, 1, 1),
                              (24, 10, 10, 64, 3, 1, 2, 1)]),
     "conv of computed": (conv_of_computed, [(5, 11, 13, 33, 1), (3, 19, 17, 40, 3)]),
+    "conv variants": (variants, [(3, 9, 11, 8, 3), (16, 12, 12, 64, 3), (12, 5, 10, 8, 1)]),
     "conv pooled": (conv_pooled, [(3, 7, 9, 5, "MaxPool", 2, 2, 0), (4, 8, 12, 8, "MaxPool", 3, 2, 1),
                                   (3, 9, 12, 8, "AveragePool", 3, 3, 0), (2, 10, 7, 6, "MaxPool", 3, 2, 0)]),
     "conv of pool": (conv_of_pool, [(5, 8, 8), (8, 20, 6)]),

@@ -1,7 +1,8 @@
 """Wrong variants of a Metal kernel and of its dispatch: what benchmarks/metal_mutations.py has the checks find.
 
 A mutant changes one place: a barrier gone, an index, a coefficient or a loop's bound off by one, a guard gone, a sum
-that forgets, an exchange between lanes gone, an address space or a type that is wrong, a grid too small.
+that forgets, an exchange between lanes gone, an address space or a type that is wrong, a grid too small, a function
+constant off by one or not given.
 """
 
 from __future__ import annotations
@@ -80,10 +81,19 @@ def mutants(program: Program) -> Iterator[Mutant]:
                         seen.add(source)
                         yield Mutant(kind, f"{lines[i].strip()}  →  {line.strip()}", replace(program, source=source))
     for kind, changed in _launches(d):
-        yield Mutant(kind, f"{changed.groups} × {changed.threads}", replace(program, dispatches=[changed]))
+        where = f"{changed.groups} × {changed.threads}, {changed.variant or 'no variant'}"
+        yield Mutant(kind, where, replace(program, dispatches=[changed]))
 
 
 def _launches(d: Dispatch) -> Iterator[tuple[str, Dispatch]]:
+    if d.variant is not None:
+        constants = d.variant.constants
+        for i, c in enumerate(constants):
+            for value in (c.value - 1, c.value + 1):
+                other = (*constants[:i], replace(c, value=value), *constants[i + 1 :])
+                yield "function constant", replace(d, variant=replace(d.variant, constants=other))
+            left = (*constants[:i], *constants[i + 1 :])
+            yield "function constant", replace(d, variant=replace(d.variant, constants=left))
     if d.groups > 1:
         yield "grid too small", replace(d, groups=d.groups - 1)
     if d.threads > 32:

@@ -43,7 +43,7 @@ class Alone:
     def __init__(self, whole: Program, step: int, memory: dict[int, np.ndarray], after: dict[int, np.ndarray]) -> None:
         d = whole.dispatches[step]
         head, *kernels = re.split(r"\n(?=//[^\n]*\n(?:// [^\n]*\n)*kernel void )", whole.source)
-        text = next(k for k in kernels if f"kernel void {d.kernel}(" in k)
+        text = next(k for k in kernels if f"kernel void {d.function}(" in k)
         used = list(dict.fromkeys(b.buffer for b in d.bindings))
         writes = {b.buffer for b in d.bindings if b.writes}
         buffers = []

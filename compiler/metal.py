@@ -110,8 +110,7 @@ def _write(job: Job, full: frozenset[Value]) -> Program:
         package.write(program, job.draft)
         report.bytes["package"] = size_on_disk(job.draft)
         _describe(program, job.lowered, report)
-        kernels = program.source.count("kernel void ")
-        stage.what = f"{job.draft.name}   {len(program.dispatches)} dispatches, {kernels} kernels"
+        stage.what = f"{job.draft.name}   {len(program.dispatches)} dispatches, {program.kernels} kernels"
         stage.result = megabytes(report.bytes["package"])
     return program
 
@@ -129,7 +128,8 @@ def _describe(program: Program, lowered: Module, report: Report) -> None:
         "predicted": False,
         "unit": "metal",
         "dispatches": len(program.dispatches),
-        "kernels": program.source.count("kernel void "),
+        "kernels": program.kernels,
+        "functions": program.functions,
         "anchors": (report.placement or {})["anchors"],
         "layout_copies": sum(_only_moves(op) for op in lowered.main.block.ops),
         "barriers": sum(d.wait for d in program.dispatches[1:]),
@@ -158,10 +158,16 @@ def sentence(facts: Mapping[str, Any]) -> str:
     from compiler import hardware
 
     return (
-        f"{facts['dispatches']} dispatches of {facts['kernels']} kernels, {facts['barriers']} barriers; "
+        f"{facts['dispatches']} dispatches of {facts['kernels']} kernels{_written_as(facts)}, "
+        f"{facts['barriers']} barriers; "
         f"{megabytes(facts['heap'])} of scratch, of which {megabytes(facts['heap_bound'])} are alive at once; "
         f"no less than {facts['least_ms']:.2g} ms on {hardware.chip(facts['chip']).title}"
     )
+
+
+def _written_as(facts: Mapping[str, Any]) -> str:
+    fewer = facts.get("functions", facts["kernels"]) < facts["kernels"]
+    return f" in {facts['functions']} functions" if fewer else ""
 
 
 def _prove(job: Job, expected: Sequence[Sequence[Array]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from codegen.metal.signature import BUILTINS, Signature, SignatureError, signatures, specialize, strip_comments
+from codegen.metal.signature import BUILTINS, Signature, SignatureError, plain, signatures, strip_comments
 from compiler.errors import UserError
 
 _DISPATCHED = re.compile(r"//\s*dispatched as (\d+) threadgroups? of (\d+) threads?\s*$")
@@ -37,7 +37,7 @@ class Handwritten:
         self.path = Path(path)
         try:
             self.text = self.path.read_text(encoding="utf-8")
-            found = signatures(specialize(strip_comments(self.text)))
+            found = signatures(plain(strip_comments(self.text)))
         except (OSError, UnicodeDecodeError) as e:
             raise UserError(f"{path} cannot be read: {e}", "--kernels FILE.metal") from e
         except SignatureError as e:

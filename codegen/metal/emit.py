@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,9 +12,10 @@ from codegen.metal import helpers, kernels
 from codegen.metal.access import Access, static
 from codegen.metal.body import Body
 from codegen.metal.by_hand import Handwritten, stub
-from codegen.metal.launch import Array, Launch, Packing
+from codegen.metal.launch import Array, Packing
 from codegen.metal.program import STORED, Binding, Buffer, Dispatch, Program, row_major, store_type
 from codegen.metal.schedule import schedule
+from codegen.metal.texts import HEADER, Texts, comment
 from compiler import ir
 from compiler.errors import UnsupportedError, UserError
 from passes.fuse_joins import split_dimensions
@@ -22,12 +23,6 @@ from passes.half import constant_loss
 
 #: Buffers that a kernel can have (Metal feature set tables, all families).
 MOST_BUFFERS = 31
-
-HEADER = """#include <metal_stdlib>
-using namespace metal;
-
-// Written by planish. A thread computes in float, whatever the buffers hold.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +42,7 @@ class _Emitter:
         self.program = Program(module.name or "model", "")
         self.places: dict[ir.Value, _Place] = {}
         self.repacked: dict[tuple[ir.Value, str], _Place] = {}
-        self.texts: dict[str, str] = {}  # the text of a kernel without its name, and its name
-        self.taken: set[str] = set()
-        self.written: list[str] = []
+        self.texts = Texts()
         self.hand = hand
         self.stubs: list[str] = []  # of kernels that the user names
 
@@ -90,11 +83,8 @@ class _Emitter:
         schedule(program)
         if self.hand is not None:
             self.hand.finish()
-        body = "".join(self.written)
-        if self.hand is None:
-            program.source = HEADER + helpers.used_by(body) + body
-        else:  # first, so that its lines keep their numbers
-            program.source = f"{self.hand.text.rstrip()}\n{helpers.used_by(body, self.hand.text)}{body}"
+        program.source, variants = self.texts.source(self.hand)
+        program.dispatches = [replace(d, variant=variants.get(d.kernel)) for d in program.dispatches]
         return program
 
     def _output_order(self) -> list[int]:
@@ -203,14 +193,13 @@ class _Emitter:
             raise UnsupportedError(f"a kernel would need {len(bindings)} buffers of {MOST_BUFFERS}", "--target cpu")
         body = Body(accesses, kernels.ELEMENTS)
         launch = kernels.write(body, op, outs)
-        name, text = self._text(op, parameters, launch, body)
+        name, text = self.texts.add(op, parameters, launch, body)
         groups, threads = launch.groups, launch.threads
         if op.attributes["name"]:
-            written = stub(name, text, _comment(op), groups, threads)
+            written = stub(name, text, comment(op), groups, threads)
             self.stubs += [written] if written not in self.stubs else []
             if self.hand is not None and name in self.hand.kernels:
                 groups, threads = self.hand.instead_of(name, written, groups, threads)
-                self.written = [w for w in self.written if f"\nkernel void {name}(" not in w]
         values = dict.fromkeys(v for v in (*op.operands, *op.results) if v is not None)
         moved = sum(self._bytes(v, b) for v, b in zip(values, bindings, strict=True))
         self.program.dispatches.append(
@@ -230,26 +219,6 @@ class _Emitter:
         """How much of a buffer a kernel touches for a value, which may lie in a larger one beside others."""
         buffer = self.program.buffers[binding.buffer]
         return min(buffer.size, math.prod(static(value)) * np.dtype(STORED[buffer.store]).itemsize)
-
-    def _text(self, op: ir.Op, parameters: list[str], launch: Launch, body: Body) -> tuple[str, str]:
-        """The name of the kernel, which is written unless the same text is there already, and its text."""
-        listed = parameters + [f"{type_} {name} [[{attribute}]]" for type_, name, attribute in launch.positions]
-        several = sum(map(len, listed)) > 70
-        separator = ",\n    " if several else ", "
-        head = ("\n    " if several else "") + separator.join(listed) + ("\n" if several else "")
-        text = f"({head}) {{\n" + "\n".join([*launch.opening, *body.lines]) + "\n}\n"
-        stem = f"{op.attributes['name'] or op.attributes['kind']}_{'x'.join(map(str, static(op.results[0])))}"
-        key = op.attributes["name"] + text
-        if key in self.texts:
-            return self.texts[key], text
-        name, count = stem, 1
-        while name in self.taken:
-            count += 1
-            name = f"{stem}_{count}"
-        self.taken.add(name)
-        self.texts[key] = name
-        self.written.append(f"\n{_comment(op)}\nkernel void {name}{text}")
-        return name, text
 
 
 def emit(
@@ -300,26 +269,6 @@ def _halves_of_bytes(array: Array) -> Array:
     flat = array.astype(np.int8).reshape(-1).view(np.uint8) & 15
     flat = np.append(flat, np.zeros(len(flat) % 2, np.uint8))
     return flat[::2] | flat[1::2] << 4
-
-
-def _comment(op: ir.Op) -> str:
-    """What a kernel computes: the operators in it with their result types, and the model's nodes."""
-    inner = [
-        f"{o.name.removeprefix('metal.')} {'×'.join(map(str, static(o.result)))}" if len(o.results) == 1 else o.name
-        for o in op.regions[0].ops
-        if not o.defn.terminator and o.defn.constant is None
-    ]
-    nodes = ", ".join(op.loc.nodes[:6]) + (" …" if len(op.loc.nodes) > 6 else "")
-    lines, line = [], "//"
-    for word in [*(f"{w}," for w in inner[:-1]), inner[-1]]:
-        if len(line) + len(word) > 110:
-            lines.append(line)
-            line = "//"
-        line += f" {word}"
-    lines.append(line)
-    if nodes:
-        lines.append(f"// nodes: {nodes}".replace("\n", " ")[:160])
-    return "\n".join(lines)
 
 
 def _split_strides(strides: Sequence[int], coarse: Sequence[int], fine: Sequence[int]) -> tuple[int, ...]:

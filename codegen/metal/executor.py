@@ -42,7 +42,7 @@ class Session:
             BuildError: the compiler refuses the source.
         """
         self.program = program
-        self._library = Library(program.source, flags=flags)
+        self._library = Library(program.source, program.variants, flags)
 
     def run(self, inputs: Mapping[str, Array], order: int = 0, seconds: int = apart.SECONDS) -> dict[str, Array]:
         """The outputs by name, with the element types that the model declares.

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from codegen.metal import toolchain
-from codegen.metal.signature import BUILTINS, Signature, signatures, specialize, strip_comments
+from codegen.metal.program import Variant
+from codegen.metal.signature import BUILTINS, Signature, plain, signatures, strip_comments
+from codegen.metal.variants import specialized
 
 Array = np.ndarray[Any, Any]
 
@@ -38,19 +40,19 @@ class Library:
     def __init__(
         self,
         source: str,
-        constants: dict[str, bool | int | float] | None = None,
+        wanted: Mapping[str, Variant] | None = None,
         flags: Sequence[str] = ("-O2", "-march=native"),
     ) -> None:
         """Builds the library, or takes it from the cache.
 
         Args:
-            constants: values of function constants by name.
+            wanted: kernels that are variants of a function of another name.
             flags: how to compile; ``-fsanitize=bounds -fsanitize-trap=all`` makes an overrun array a trap.
 
         Raises:
             SignatureError, BuildError, UnsupportedError: the source or the machine will not do.
         """
-        text = specialize(strip_comments(source), constants)
+        text = specialized(plain(strip_comments(source)), wanted or {})
         self.kernels: dict[str, Signature] = {k.name: k for k in signatures(text)}
         self.path = toolchain.build([p + "".join(map(_entry, k)) for p, k in _parts(text)], flags)
         self._library = ctypes.CDLL(str(self.path))

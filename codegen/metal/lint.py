@@ -10,14 +10,14 @@ import re
 from typing import Any
 
 from codegen.metal import toolchain
-from codegen.metal.signature import SignatureError, signatures, specialize, strip_comments
+from codegen.metal.signature import SignatureError, function_constants, signatures, strip_comments, to_check
 from compiler.errors import UnsupportedError
 
 _FILE = "kernels.metal"
 _SPACES = re.compile(r"__(global|local|constant|private)\b")
 
 
-def check(source: str, constants: dict[str, bool | int | float] | None = None) -> list[str]:
+def check(source: str) -> list[str]:
     """What is wrong with a Metal source, as ``line:column: message``; an empty list if nothing is.
 
     Raises:
@@ -29,9 +29,11 @@ def check(source: str, constants: dict[str, bool | int | float] | None = None) -
         raise UnsupportedError(
             "Metal kernels cannot be checked here: libclang is not installed", "pip install 'planish[metal]'"
         ) from None
-    text = specialize(strip_comments(source), constants)
+    plain = strip_comments(source)
+    text = to_check(plain)
     try:
         signatures(text)
+        function_constants(plain)
     except SignatureError as e:
         return [str(e)]
     unit = cindex.Index.create().parse(_FILE, args=list(toolchain.LANGUAGE_FLAGS), unsaved_files=[(_FILE, text)])

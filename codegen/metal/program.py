@@ -73,10 +73,28 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
+class Constant:
+    """The value of a function constant, an ``int``, by its name in the source and its index."""
+
+    name: str
+    index: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """The function of the source that a kernel is, and what its function constants are."""
+
+    function: str
+    constants: tuple[Constant, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Dispatch:
     """One kernel: how many threadgroups of how many threads, and on which buffers.
 
     Attributes:
+        kernel: the function of the source, or the name of a variant of one.
         work: multiplications with additions, and bytes read and written, for estimates.
         nodes: the model's nodes that it computes.
         wait: whether a dispatch since the last wait writes what this one reads, or reads or writes what it writes.
@@ -91,6 +109,12 @@ class Dispatch:
     macs: int = 0
     bytes: int = 0
     wait: bool = True
+    variant: Variant | None = None
+
+    @property
+    def function(self) -> str:
+        """The function of the source."""
+        return self.kernel if self.variant is None else self.variant.function
 
 
 @dataclass(slots=True)
@@ -112,6 +136,21 @@ class Program:
     metadata: dict[str, str] = field(default_factory=dict)
     constants: dict[int, Array] = field(default_factory=dict)
 
+    @property
+    def kernels(self) -> int:
+        """How many different kernels are dispatched: pipelines that a GPU makes."""
+        return len({d.kernel for d in self.dispatches})
+
+    @property
+    def functions(self) -> int:
+        """How many functions of the source these are."""
+        return len({d.function for d in self.dispatches})
+
+    @property
+    def variants(self) -> dict[str, Variant]:
+        """The kernels that are variants of a function, by name."""
+        return {d.kernel: d.variant for d in self.dispatches if d.variant is not None}
+
     def of_kind(self, kind: Kind) -> list[int]:
         """Indices of the buffers of a kind, in order."""
         return [i for i, b in enumerate(self.buffers) if b.kind == kind]
@@ -131,10 +170,21 @@ class Program:
     def from_json(data: dict[str, Any], source: str) -> Program:
         buffers = [Buffer(**{**b, "shape": tuple(b["shape"])}) for b in data["buffers"]]
         dispatches = [
-            Dispatch(**{**d, "bindings": tuple(Binding(**b) for b in d["bindings"]), "nodes": tuple(d["nodes"])})
+            Dispatch(
+                **{
+                    **d,
+                    "bindings": tuple(Binding(**b) for b in d["bindings"]),
+                    "nodes": tuple(d["nodes"]),
+                    "variant": _variant(d.get("variant")),
+                }
+            )
             for d in data["dispatches"]
         ]
         return Program(data["name"], source, buffers, dispatches, data["heap"], data["bound"], dict(data["metadata"]))
+
+
+def _variant(data: dict[str, Any] | None) -> Variant | None:
+    return data and Variant(data["function"], tuple(Constant(**c) for c in data["constants"]))
 
 
 def store_type(type_: ir.Type, half: bool) -> str:

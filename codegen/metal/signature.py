@@ -26,6 +26,9 @@ BUILTINS = {
 #: How many bindings of a kind a kernel has (Metal feature set tables, all Apple families).
 LIMITS = {"buffer": 31, "threadgroup": 8, "texture": 128}
 
+#: Indices of function constants (Metal Shading Language Specification, 5.8.1).
+MOST_CONSTANTS = 65536
+
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
 _KERNEL = re.compile(r"(?:\bkernel|\[\[\s*kernel\s*\]\])\s+void\s+(\w+)\s*\(")
 _ATTRIBUTE = re.compile(r"\[\[\s*(\w+)\s*(?:\(\s*(\d+)\s*\))?\s*\]\]\s*$")
@@ -60,18 +63,46 @@ def strip_comments(source: str) -> str:
     return _COMMENT.sub(lambda m: re.sub(r"[^\n]", " ", m.group()), source)
 
 
-def specialize(source: str, constants: dict[str, bool | int | float] | None = None) -> str:
-    """The source with values for its function constants, 0 where none is given."""
-    given = constants or {}
+def function_constants(source: str) -> dict[str, int]:
+    """The indices of the function constants of a source without comments, by name.
 
-    def value(match: re.Match[str]) -> str:
-        type_, name, _ = match.groups()
-        v = given.get(name)
-        text = str(v).lower() if isinstance(v, bool) else str(v if v is not None else 0)
-        defined = str(v is not None).lower()
-        return f"constant bool __msl_fc_defined_{name} = {defined}; constant {type_} {name} = {type_}({text});"
+    Raises:
+        SignatureError: an index or a name is there twice, or one is too large.
+    """
+    out: dict[str, int] = {}
+    for match in _CONSTANT.finditer(source):
+        name, index = match[2], int(match[3])
+        if index >= MOST_CONSTANTS:
+            raise SignatureError(f"function_constant({index}) of {name} is not in 0..{MOST_CONSTANTS - 1}")
+        if name in out or index in out.values():
+            raise SignatureError(f"function_constant({index}) of {name} is there twice")
+        out[name] = index
+    return out
 
-    return _CONSTANT.sub(value, re.sub(r"\[\[\s*kernel\s*\]\]", "kernel", source))
+
+def without_function_constants(source: str) -> str:
+    """The source without the declarations of its function constants."""
+    return _CONSTANT.sub("", source)
+
+
+def to_check(source: str) -> str:
+    """The source as clang checks it: it knows no ``[[kernel]]``, and a function constant has no value it may use."""
+    declared = r"extern constant bool __msl_fc_defined_\2; extern constant \1 \2;"
+    return _CONSTANT.sub(declared, plain(source))
+
+
+def plain(source: str) -> str:
+    """The source with ``kernel`` for ``[[kernel]]``."""
+    return re.sub(r"\[\[\s*kernel\s*\]\]", "kernel", source)
+
+
+def kernel_span(source: str, name: str) -> tuple[int, int, int] | None:
+    """Where a kernel of a source without comments starts, where the brace of its body stands, and where it ends."""
+    match = re.search(rf"\bkernel\s+void\s+{name}\s*\(", source)
+    if match is None:
+        return None
+    brace = source.index("{", _closing(source, match.end(), "(", ")"))
+    return match.start(), brace, _closing(source, brace + 1, "{", "}") + 1
 
 
 def signatures(source: str) -> list[Signature]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from codegen.metal.program import Buffer, Program
+from codegen.metal.program import Buffer, Program, Variant
 
 _HEAD = """// Written by planish. Dispatches of {title} as Metal takes them; plan.json says the same.
 //
@@ -19,13 +19,14 @@ import Metal
 
 public final class {name} {{
     struct Step {{
+        /// The function, or a name of its own for one whose function constants have other values.
         let kernel: String
         let groups: Int
         let threads: Int
         let buffers: [Int]
         let waits: Bool{textures}
     }}
-
+{variants}
     /// Where a buffer of the plan lies.
     enum Place {{
         case given(String)
@@ -56,7 +57,7 @@ _BODY = """
         var made: [String: MTLComputePipelineState] = [:]
         for step in Self.steps where made[step.kernel] == nil {
             let descriptor = MTLComputePipelineDescriptor()
-            descriptor.computeFunction = library.makeFunction(name: step.kernel)
+            descriptor.computeFunction = @FUNCTION@
             descriptor.supportIndirectCommandBuffers = true
             made[step.kernel] = try device.makeComputePipelineState(
                 descriptor: descriptor, options: [], reflection: nil)
@@ -82,6 +83,29 @@ _BODY = """
         case .weights(let offset): return (weights, offset)
         case .scratch(let offset): return (scratch, offset)
         }
+    }
+"""
+
+_VARIANTS = """
+    /// A function of the library, and the values of its function constants by their index.
+    struct Variant {
+        let function: String
+        let constants: [Int: Int32]
+    }
+"""
+
+_FUNCTION = "library.makeFunction(name: step.kernel)"
+_FUNCTION_OF_VARIANT = "try Self.function(step.kernel, library)"
+
+_MAKE = """
+    static func function(_ kernel: String, _ library: MTLLibrary) throws -> MTLFunction? {
+        guard let variant = variants[kernel] else { return library.makeFunction(name: kernel) }
+        let values = MTLFunctionConstantValues()
+        for (index, value) in variant.constants {
+            var value = value
+            values.setConstantValue(&value, type: .int, index: index)
+        }
+        return try library.makeFunction(name: variant.function, constantValues: values)
     }
 """
 
@@ -162,6 +186,7 @@ def source(program: Program) -> str:
             textures="\n        let textures: [String]" if pictures else "",
             given=", textures: [...]" if pictures else "",
             more=_NO_INDIRECT if pictures else _HAS_INDIRECT,
+            variants=_VARIANTS if program.variants else "",
         )
     ]
     out.append("    static let places: [Place] = [")
@@ -179,7 +204,10 @@ def source(program: Program) -> str:
         line = f"        Step({step}){comma}"
         out.append(line if len(line) <= _WIDTH else f"        Step(\n            {step}){comma}")
     out.append("    ]")
-    text = "\n".join(out) + "\n" + _BODY
+    if program.variants:
+        out += ["", "    static let variants: [String: Variant] = [", *map(_variant, program.variants.items()), "    ]"]
+    body = _BODY.replace("@FUNCTION@", _FUNCTION_OF_VARIANT if program.variants else _FUNCTION)
+    text = "\n".join(out) + "\n" + body + (_MAKE if program.variants else "")
     if not pictures:
         return text + _ENCODE + _INDIRECT
     given = "buffers: [String: MTLBuffer]"
@@ -187,6 +215,15 @@ def source(program: Program) -> str:
     before = "            encoder.dispatchThreadgroups("
     indirect = "            descriptor.supportIndirectCommandBuffers = true\n"
     return text.replace(indirect, "") + encode.replace(before, _TEXTURES + before) + "}\n"
+
+
+def _variant(named: tuple[str, Variant]) -> str:
+    kernel, variant = named
+    values = ", ".join(f"{c.index}: {_number(c.value)}" for c in variant.constants)
+    line = f'        "{kernel}": Variant(function: "{variant.function}", constants: [{values}]),'
+    if len(line) <= _WIDTH:
+        return line
+    return f'        "{kernel}": Variant(\n            function: "{variant.function}", constants: [{values}]),'
 
 
 def _string(text: str) -> str:

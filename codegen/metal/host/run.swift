@@ -21,6 +21,15 @@ struct Plan: Decodable {
         let threads: Int
         let bindings: [Binding]
         let wait: Bool
+        let variant: Variant?
+    }
+    struct Variant: Decodable {
+        struct Constant: Decodable {
+            let index: Int
+            let value: Int32
+        }
+        let function: String
+        let constants: [Constant]
     }
     let heap: Int
     let buffers: [Buffer]
@@ -97,7 +106,16 @@ func run(package: URL, cases: URL, limit: Double) throws -> Bool {
     else { throw Failure(description: "no command buffer") }
     for step in plan.dispatches {
         let descriptor = MTLComputePipelineDescriptor()
-        descriptor.computeFunction = library.makeFunction(name: step.kernel)
+        if let variant = step.variant {
+            let values = MTLFunctionConstantValues()
+            for constant in variant.constants {
+                var value = constant.value
+                values.setConstantValue(&value, type: .int, index: constant.index)
+            }
+            descriptor.computeFunction = try library.makeFunction(name: variant.function, constantValues: values)
+        } else {
+            descriptor.computeFunction = library.makeFunction(name: step.kernel)
+        }
         let pipeline = try device.makeComputePipelineState(descriptor: descriptor, options: [], reflection: nil)
         if step.wait { encoder.memoryBarrier(scope: .buffers) }
         encoder.setComputePipelineState(pipeline)

@@ -43,7 +43,10 @@ def test_plan_is_consistent(made):
     assert plan["heap"] >= plan["bound"] > 0
     for d in plan["dispatches"]:
         assert d["threads"] <= 1024
-        assert f"kernel void {d['kernel']}(" in (made.path / package.SOURCE).read_text()
+        assert (
+            f"kernel void {(d['variant'] or {}).get('function', d['kernel'])}("
+            in (made.path / package.SOURCE).read_text()
+        )
         for b in d["bindings"]:
             assert not b["writes"] or plan["buffers"][b["buffer"]]["kind"] in ("scratch", "output")
 

@@ -34,7 +34,15 @@ public protocol MTLBuffer: MTLResource {
     var length: Int { get }
 }
 public protocol MTLFunction: AnyObject {}
-public protocol MTLLibrary: AnyObject { func makeFunction(name: String) -> MTLFunction? }
+public enum MTLDataType: UInt { case int = 29 }
+public class MTLFunctionConstantValues {
+    public init() {}
+    public func setConstantValue(_ value: UnsafeRawPointer, type: MTLDataType, index: Int) {}
+}
+public protocol MTLLibrary: AnyObject {
+    func makeFunction(name: String) -> MTLFunction?
+    func makeFunction(name: String, constantValues: MTLFunctionConstantValues) throws -> MTLFunction
+}
 public protocol MTLComputePipelineState: AnyObject {}
 public class MTLComputePipelineDescriptor {
     public init() {}

@@ -32,6 +32,16 @@ public struct MTLResourceOptions: OptionSet, Sendable {
 
 public protocol MTLLibrary: AnyObject {
     func makeFunction(name functionName: String) -> (any MTLFunction)?
+    func makeFunction(name: String, constantValues: MTLFunctionConstantValues) throws -> any MTLFunction
+}
+
+public enum MTLDataType: UInt, Sendable {
+    case int = 29
+}
+
+open class MTLFunctionConstantValues {
+    public init() {}
+    open func setConstantValue(_ value: UnsafeRawPointer, type: MTLDataType, index: Int) {}
 }
 
 public protocol MTLFunction: AnyObject {}

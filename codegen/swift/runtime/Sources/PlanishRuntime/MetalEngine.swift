@@ -24,11 +24,11 @@ public actor MetalEngine: InferenceEngine {
         let source = try String(contentsOf: package.appendingPathComponent("kernels.metal"), encoding: .utf8)
         let library = try device.makeLibrary(source: source, options: nil)
         var pipelines: [String: any MTLComputePipelineState] = [:]
-        for name in Set(plan.dispatches.map(\.kernel)) {
-            guard let function = library.makeFunction(name: name) else {
-                throw InferenceError.unsupported("there is no kernel '\(name)'")
+        for dispatch in plan.dispatches where pipelines[dispatch.kernel] == nil {
+            guard let function = try Self.function(of: dispatch, in: library) else {
+                throw InferenceError.unsupported("there is no kernel '\(dispatch.kernel)'")
             }
-            pipelines[name] = try device.makeComputePipelineState(function: function)
+            pipelines[dispatch.kernel] = try device.makeComputePipelineState(function: function)
         }
         let data = try Data(contentsOf: package.appendingPathComponent("weights.bin"))
         self.weights = try Self.buffer(device, [UInt8](data))
@@ -38,6 +38,18 @@ public actor MetalEngine: InferenceEngine {
         self.queue = queue
         self.pipelines = pipelines
         description = plan.description
+    }
+
+    private static func function(
+        of dispatch: MetalPlan.Dispatch, in library: any MTLLibrary
+    ) throws -> (any MTLFunction)? {
+        guard let variant = dispatch.variant else { return library.makeFunction(name: dispatch.kernel) }
+        let values = MTLFunctionConstantValues()
+        for constant in variant.constants {
+            var value = constant.value
+            values.setConstantValue(&value, type: .int, index: constant.index)
+        }
+        return try library.makeFunction(name: variant.function, constantValues: values)
     }
 
     public func predict(_ inputs: Features) async throws -> Features {

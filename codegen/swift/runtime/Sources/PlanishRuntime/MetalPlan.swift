@@ -32,13 +32,27 @@ public struct MetalPlan: Sendable, Codable {
         public let writes: Bool
     }
 
+    /// The value of a function constant.
+    public struct Constant: Sendable, Codable {
+        public let index: Int
+        public let value: Int32
+    }
+
+    /// A function of the library with values for its function constants.
+    public struct Variant: Sendable, Codable {
+        public let function: String
+        public let constants: [Constant]
+    }
+
     public struct Dispatch: Sendable, Codable {
+        /// The function, or the name of a variant of one.
         public let kernel: String
         public let groups: Int
         public let threads: Int
         public let bindings: [Binding]
         /// Whether dispatches since the last wait must have ended before.
         public let wait: Bool
+        public let variant: Variant?
     }
 
     public let name: String
