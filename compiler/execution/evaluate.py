@@ -71,6 +71,8 @@ class Session:
         level = ort.GraphOptimizationLevel
         options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
         options.log_severity_level = 4
+        # Threads that wait busily for the next operator take half of a processor that has few cores.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if threads is not None:
             options.intra_op_num_threads = threads
         self._weights = {n: to_ort(a) for n, a in export.large.items()}

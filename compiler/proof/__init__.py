@@ -273,6 +273,7 @@ def _session(source: str | Path | bytes, folder: str = "", level: str = "ORT_ENA
 
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
     if folder:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)

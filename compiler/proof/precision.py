@@ -1,8 +1,8 @@
 """Which operators lose too much in half precision, found on the proof's own inputs.
 
 First by range: values that overflow to inf or sink below the smallest halves; powers of two bring back what they can
-(:mod:`passes.rescale`). Then by search: the smallest stretch of operators found that brings the error back under the
-limit when it stays in f32.
+(:mod:`passes.rescale`). Then by search: the fewest operators found that bring the error back under the limit when they
+stay in f32.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compiler.ir import F32, Module, Op, TensorType, Value, clone_function, clone_module
-from compiler.proof import Verdict, judge, run_mil
+from compiler.proof import MilSession, Verdict, judge, run_mil
 from passes import half, rescale
 
 if TYPE_CHECKING:
@@ -27,10 +27,7 @@ Array = np.ndarray[Any, Any]
 VALUE_LOSS = 5e-3
 
 #: How many trial evaluations the search may take.
-TRIALS = 48
-
-#: How many of them may go into finding out what of a stretch can go back.
-PARTS = 20
+TRIALS = 36
 
 #: An error that leaves room to the limit of half precision, 2e-2, for inputs that were not tried.
 MARGIN = 1.6e-2
@@ -54,15 +51,22 @@ class Trial:
 
     def judge_full(self) -> Verdict:
         """The verdict on the module before half precision, by the limits of half precision."""
-        return self._judge(clone_module(self.lowered), "fp16")
+        return self._judge(clone_module(self.lowered))
 
     def judge_half(self, keep: Mapping[Op, str]) -> Verdict:
         """The verdict on the module in half precision, ``keep`` in f32."""
-        return self._judge(halved(self.lowered, self.os, keep)[0], "fp16")
+        return self._judge(halved(self.lowered, self.os, keep)[0])
 
-    def _judge(self, module: Module, precision: str) -> Verdict:
-        ours = run_mil(module, self.inputs, self.library)
-        return judge(self.lowered.main.output_names, ours, self.expected, precision, self.limit)
+    def _judge(self, module: Module) -> Verdict:
+        """The verdict by the limits of half precision. The sets of inputs after one that fails are not run."""
+        session = MilSession(module, self.library)
+        names, ours = self.lowered.main.output_names, []
+        for inputs in self.inputs:
+            ours.append(session.run(inputs))
+            verdict = judge(names, ours, self.expected[: len(ours)], "fp16", self.limit)
+            if not verdict.passed:
+                break
+        return verdict
 
 
 def culprits(trial: Trial, keep: Mapping[Op, str]) -> dict[Op, str]:
@@ -166,50 +170,25 @@ def _copy(module: Module) -> tuple[Module, dict[Value, Value]]:
 
 
 def _search(trial: Trial, keep: dict[Op, str]) -> dict[Op, str]:
-    """Halves a stretch of the program as long as one half of it in f32 suffices; joins stretches if none does."""
+    """All operators stay in f32, then stretches of them go back, quarters first, then shorter ones, down to single ones
+    (after Zeller and Hildebrandt, "Simplifying and isolating failure-inducing input", 2002)."""
     why = "loses too much in half precision on the proof's inputs"
-    ops = [op for op in trial.lowered.main.block.ops if _computes_floats(op) and op not in keep]
-    left = TRIALS
+    needed = [op for op in trial.lowered.main.block.ops if _computes_floats(op) and op not in keep]
 
-    def error(extra: Sequence[Op]) -> tuple[bool, float]:
-        nonlocal left
-        left -= 1
+    def suffices(extra: Sequence[Op], limit: float) -> bool:
         verdict = trial.judge_half({**keep, **dict.fromkeys(extra, why)})
         worst = verdict.worst
-        return verdict.passed, worst[1].badness if worst is not None else 0.0
+        return verdict.passed and (worst is None or worst[1].badness <= limit)
 
-    if not ops or not error(ops)[0]:
+    if not needed or not suffices(needed, np.inf):
         return {}
-    chosen: list[Op] = []
-    rest = ops
-    # Shrink from both ends' halves: a suffix or a prefix is where loss is decided in most networks.
-    while len(rest) > 1 and left > 0:
-        middle = len(rest) // 2
-        first, second = rest[:middle], rest[middle:]
-        passed_second, error_second = error(chosen + second)
-        if passed_second:
-            rest = second
-            continue
-        passed_first, error_first = error(chosen + first)
-        if passed_first:
-            rest = first
-            continue
-        # Both are needed: take the one that helps more whole, and look inside the other.
-        better, other = (second, first) if error_second <= error_first else (first, second)
-        chosen, rest = chosen + better, other
-    needed = chosen + rest
-    # What of it can do without: quarters, then halves of those, down to single operators (after Zeller and Hildebrandt,
-    # "Simplifying and isolating failure-inducing input", 2002). Where the error keeps the margin it goes on keeping it;
-    # where it cannot, the limit itself decides.
-    left = min(left, PARTS)
-    room = MARGIN if error(needed)[1] <= MARGIN else float("inf")
-    size = -(-len(needed) // 4)
-    while size and left > 0:
+    left, size = TRIALS, -(-len(needed) // 4)
+    while size and left:
         at = 0
-        while at < len(needed) and size < len(needed) and left > 0:
+        while at < len(needed) and size < len(needed) and left:
             without = needed[:at] + needed[at + size :]
-            passed, worst = error(without)
-            if passed and worst <= room:
+            left -= 1
+            if suffices(without, MARGIN):
                 needed = without
             else:
                 at += size
