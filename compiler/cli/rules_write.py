@@ -24,11 +24,9 @@ def register(app: typer.Typer) -> None:
 
 
 def _library(files: list[Path] | None) -> Library:
-    import compiler.dialects.mil
-    import compiler.dialects.onnx  # noqa: F401 (registers the operators that rules name)
-    from compiler.rewrite.load import load_library
+    from compiler.proving.library import library_of
 
-    return load_library(files or ())
+    return library_of(files or ())
 
 
 def _count(number: int, what: str) -> str:
@@ -135,12 +133,11 @@ def new_command(
 
 def lsp_command() -> None:
     """Serve editors: diagnostics, hover, completion, definitions, over standard input and output."""
-    import compiler.dialects.mil
-    import compiler.dialects.onnx  # noqa: F401 (both register the operators that rules name)
     from compiler.errors import UserError
 
     try:
         from compiler.rewrite.lsp import serve
     except ImportError as e:
         raise UserError(f"the language server needs {e.name}", "pip install 'planish[editor]'") from e
+    _library(None)  # registers the operators that rules name, and what those of packages mean
     serve()

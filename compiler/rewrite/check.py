@@ -17,6 +17,7 @@ from compiler.rewrite.check_types import ill_typed
 from compiler.rewrite.diagnostics import Diagnostic
 from compiler.rewrite.library import Library
 from compiler.rewrite.resolve import Resolver
+from compiler.rewrite.rule_tests import findings as test_findings
 from compiler.rewrite.stage import Entry, Stage
 
 
@@ -82,6 +83,8 @@ def _stage(library: Library, name: str, wanted: set[str], overlaps: bool) -> lis
                     continue
             entries.append(entry)
         out.extend(resolver.diagnostics)
+        if rule.file in wanted:
+            out.extend(test_findings(library, rule))
     sound: list[Entry] = []
     for e in entries:
         findings = _variant(e) if e.rule.file in wanted else []

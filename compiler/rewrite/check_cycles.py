@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+import numpy as np
+
 from compiler.errors import UserError
 from compiler.ir import InferenceError, Op
 from compiler.rewrite import syntax as s
@@ -159,7 +161,8 @@ def matches(entry: Entry, anchor: Op, target: object) -> bool:
     Examples are guessed, and some are such as no model has: what a condition makes of them is for `prove` to judge.
     """
     try:
-        return anchor.name in entry.keys and entry.matcher.match(anchor, target) is not None
+        with np.errstate(all="ignore"):  # as the driver does
+            return anchor.name in entry.keys and entry.matcher.match(anchor, target) is not None
     except Exception:
         return False
 

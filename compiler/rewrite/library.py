@@ -178,7 +178,10 @@ class Library:
             try:
                 found = getattr(importlib.import_module(module), attribute)
             except (ImportError, AttributeError) as e:
-                raise UserError(f"Python function '{attribute}' cannot be imported from '{module}': {e}") from None
+                top = module.partition(".")[0]
+                missing = isinstance(e, ModuleNotFoundError) and e.name == top
+                how = f"; install it, or let PYTHONPATH name the folder of {top}.py" if missing else ""
+                raise UserError(f"Python function '{attribute}' cannot be imported from '{module}': {e}{how}") from None
             self._imported[name] = found
         return found
 

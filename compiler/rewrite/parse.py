@@ -190,12 +190,7 @@ class _Reader(TermReader):
     # ---- patterns
 
     def match_stmt(self, t: Tree[Token]) -> s.MatchStmt:
-        every = find(t, "all_results")
-        if every is not None:
-            targets: tuple[s.Target, ...] = (s.Target(str(every.children[1]), None, position(every), variadic=True),)
-        else:
-            targets = self.targets(child(t, "targets"))
-        return s.MatchStmt(targets, self.pattern(child(t, "pattern")), position(t))
+        return s.MatchStmt(self.targets(t), self.pattern(child(t, "pattern")), position(t))
 
     def pattern(self, t: Tree[Token]) -> s.Pattern:
         choices = tuple(self.one_pattern(c) for c in trees(t))

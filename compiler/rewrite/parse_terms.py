@@ -79,11 +79,14 @@ class TermReader:
         self.errors.append(Diagnostic(self.path, pos, message, code="syntax"))
 
     def build(self, t: Tree[Token]) -> tuple[s.BuildStmt, ...]:
-        return tuple(
-            s.BuildStmt(self.targets(child(b, "targets")), self.expr(child(b, "expr")), position(b)) for b in trees(t)
-        )
+        return tuple(s.BuildStmt(self.targets(b), self.expr(child(b, "expr")), position(b)) for b in trees(t))
 
-    def targets(self, t: Tree[Token]) -> tuple[s.Target, ...]:
+    def targets(self, statement: Tree[Token]) -> tuple[s.Target, ...]:
+        """What stands left of a statement's ``=``."""
+        every = find(statement, "all_results")
+        if every is not None:
+            return (s.Target(str(every.children[1]), None, position(every), variadic=True),)
+        t = child(statement, "targets")
         return tuple(s.Target(str(c.children[0]), self.optional_constraint(c), position(c)) for c in trees(t))
 
     def optional_constraint(self, t: Tree[Token]) -> s.Constraint | None:

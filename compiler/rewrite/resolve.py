@@ -62,7 +62,8 @@ class Resolver(Terms):
         # A condition may use what `let` computes, wherever the clause stands.
         where = tuple(self.expr(e, known) for e in rule.where)
         required = {t.id for i in anchors for t in statements[i].targets if t.id != "_"}
-        rewrites = tuple(self.rewrite(r, known, set(roots), required) for r in rule.rewrites)
+        every = {t.id for stmt in statements for t in stmt.targets if t.variadic}
+        rewrites = tuple(self.rewrite(r, known, set(roots), required, every) for r in rule.rewrites)
         self.unused(rule, known)
         if not anchors:
             self.report(
@@ -220,7 +221,9 @@ class Resolver(Terms):
 
     # ---- results
 
-    def rewrite(self, r: s.Rewrite, known: Mapping[str, Binding], targets: set[str], required: set[str]) -> s.Rewrite:
+    def rewrite(
+        self, r: s.Rewrite, known: Mapping[str, Binding], targets: set[str], required: set[str], every: set[str]
+    ) -> s.Rewrite:
         when = self.expr(r.when, known) if r.when is not None else None
         if r.builder is not None:
             return replace(r, when=when)
@@ -228,6 +231,7 @@ class Resolver(Terms):
         assigned: set[str] = set()
         statements = []
         for stmt in r.statements:
+            self.all_results(stmt, every)
             for name in sorted((required - assigned) & _built_from(stmt.value)):
                 self.report(stmt.pos, f"'{name}' is what the rewrite replaces; it cannot be built from itself")
             value = self.expr(stmt.value, scope, building=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 
 from compiler.ir import DTYPES, OpDef, dialects, suggest
@@ -50,7 +50,10 @@ class Terms(Names):
                 return replace(e, base=self.expr(e.base, scope), index=index)
             case s.Member(base, name, pos):
                 if not (isinstance(base, s.Name) and base.id == "target"):
-                    self.report(pos, f"only 'target' has members; '.{name}' has no meaning here")
+                    bound = base.id if isinstance(base, s.Name) and base.id in scope else None
+                    attributes = bound is not None and scope[bound].kind == "attrs"
+                    how = f"; bind it in the pattern, as in {{{name} = a, ..{bound}}}" if attributes else ""
+                    self.report(pos, f"only 'target' has members; '.{name}' has no meaning here{how}")
                 elif name not in _TARGET_MEMBERS:
                     self.report(pos, f"the target has no '{name}'{suggest(name, _TARGET_MEMBERS)}")
                 return e
@@ -142,12 +145,20 @@ class Terms(Names):
         inner = dict(scope)
         statements = []
         for stmt in r.statements:
+            self.all_results(stmt)
             statements.append(replace(stmt, value=self.expr(stmt.value, inner, building)))
             for t in stmt.targets:
                 if t.id in inner:
                     self.report(t.pos, f"'{t.id}' is already bound outside the region; choose another name")
                 inner[t.id] = Binding("value")
         return replace(r, statements=tuple(statements))
+
+    def all_results(self, stmt: s.BuildStmt, matched: Container[str] = ()) -> None:
+        """Reports ``*ys = …`` where no statement of the match, whose ``matched`` names stand for all results, says how
+        many there are."""
+        t = stmt.targets[0]
+        if t.variadic and t.id not in matched:
+            self.report(t.pos, f"how many results '*{t.id}' has is not known here; name each, as in ({t.id}1, {t.id}2)")
 
     def operator_arity(self, e: s.Call, args: tuple[s.Arg, ...], defn: OpDef) -> None:
         for a in args:

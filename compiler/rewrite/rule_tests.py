@@ -62,6 +62,20 @@ def run_tests(library: Library, rules: Iterable[s.Rule]) -> Iterator[TestResult]
             yield run_test(library, rule, test)
 
 
+def findings(library: Library, rule: s.Rule) -> list[Diagnostic]:
+    """What is wrong with the test blocks of a rule, without running them."""
+    out: list[Diagnostic] = []
+    for test in rule.tests:
+        wanted = outputs_of(test) if test.after is not None else None
+        for statements in (test.before, test.after or ()):
+            try:
+                if statements:
+                    build_graph(library, rule, test, statements, wanted)
+            except RuleError as e:
+                out.extend(e.diagnostics)
+    return out
+
+
 def run_test(library: Library, rule: s.Rule, test: s.Test) -> TestResult:
     """Runs one test block. Raises RuleError as :func:`run_tests` does."""
     wanted = outputs_of(test) if test.after is not None else None
@@ -134,6 +148,7 @@ def build_graph(
                 values[local(g.id)] = eval(source, {**compiler.globals}, {**values, "target": NO_TARGET})
                 scope[g.id] = Binding("data")
         for stmt in statements:
+            resolver.all_results(stmt)
             value = resolver.expr(stmt.value, scope, building=True)
             _no_errors(resolver, library)
             source = compiler.build(value, scope, len(stmt.targets))
