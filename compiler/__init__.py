@@ -52,6 +52,7 @@ def compile(
     ranges: str | Path | None = None,
     range_method: str = "mse",
     prune: float | None = None,
+    importance: str | None = None,
     hybrid: bool = False,
     emit: Emitted | str = "package",
     kernels: str | Path | None = None,
@@ -81,6 +82,8 @@ def compile(
         ranges: a file that keeps the ranges of activations: read if it is there, written if not.
         range_method: ``minmax``, ``percentile`` or ``mse``: how ranges are found.
         prune: the share of channels to cut out of each layer whose channels can go, as 0.3.
+        importance: which go: those of the least ``magnitude``, ``activation`` on inputs to calibrate by (the default
+            with these), or effect on outputs to first order (``taylor``, which needs the extra ``distill``).
         emit: ``package``, or ``stubs`` for a file of the Metal kernels that rules name, to be written by hand.
         kernels: a Metal file of such kernels.
         hybrid: make operators that Core ML cannot express Metal kernels, and the package a folder of parts.
@@ -109,6 +112,7 @@ def compile(
         ranges=ranges,
         method=range_method,
         prune=prune,
+        importance=importance,
     )
     options = Options(
         chosen,

@@ -58,6 +58,7 @@ def compile_command(
     ranges: compress.RangesOption = None,
     range_method: compress.RangeMethodOption = "mse",
     prune: compress.PruneOption = None,
+    importance: compress.ImportanceOption = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write the report.")] = None,
     page: Annotated[
         Path | None,
@@ -117,6 +118,7 @@ def compile_command(
             ranges=ranges,
             range_method=range_method,
             prune=prune,
+            importance=importance,
             hybrid=hybrid,
             emit=emit,
             kernels=kernels,

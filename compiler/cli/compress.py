@@ -45,3 +45,12 @@ PruneOption = Annotated[
     float | None,
     typer.Option(metavar="0.3", help="The share of channels to cut out of each layer.", rich_help_panel=_PANEL),
 ]
+ImportanceOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="magnitude|activation|taylor",
+        help="Which channels go.",
+        show_default="activation with --calibrate, else magnitude",
+        rich_help_panel=_PANEL,
+    ),
+]

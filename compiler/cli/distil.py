@@ -21,6 +21,9 @@ def distil_command(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="STUDENT.onnx", help="The student.")],
     prune: Annotated[float | None, typer.Option(help="The share of channels to cut out of the student.")] = None,
+    importance: Annotated[
+        str, typer.Option(metavar="magnitude|activation|taylor", help="Which channels go: those of the least.")
+    ] = "activation",
     quantize: Annotated[
         str | None, typer.Option(metavar="int8|int4", help="Let weights be rounded so while the student learns.")
     ] = None,
@@ -50,6 +53,7 @@ def distil_command(
     from compiler.errors import UserError
     from compiler.export_package import save
     from compiler.target import known
+    from passes.prune.importance import IMPORTANCES
 
     start = perf_counter()
     if not model.is_file():
@@ -69,6 +73,7 @@ def distil_command(
             Schedule(steps, batch, rate, every=every, patience=patience, seed=seed),
             dict(shapes.parse(s) for s in shape or ()),
             prune,
+            known("importance", importance, IMPORTANCES),  # type: ignore[arg-type]  # it is one of them
             bits,
             temperature,
             features,

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compiler.compression import calibration
+from compiler.compression import calibration, importance
 from compiler.errors import UnsupportedError, UserError, VerificationError
 from compiler.execution import evaluate
-from compiler.ir import Module, Value, clone_module
+from compiler.ir import Module, clone_module
 from compiler.options import Options
 from compiler.proof import Reference, Verdict, judge
 from compiler.report import Report, error_text, number
@@ -49,9 +49,8 @@ def prune(
         raise UnsupportedError("a pruned model cannot get other inputs and outputs at once", "--prune alone")
     names = module.main.output_names
     with report.stage("prune") as stage:
-        energy = (
-            energies(module, calibration.samples(settings.data, module.main)) if settings.data is not None else None
-        )
+        given = calibration.samples(settings.data, module.main) if settings.data is not None else []
+        scores = importance.scores(settings.judged_by, module, given)
         original = [reference.run(t) for t in tries] if reference is not None else []
         masked = None
         if reference is not None:
@@ -59,8 +58,8 @@ def prune(
             if not fused.passed:
                 raise _failure("the fused model does not compute what the original does", fused, report)
             masked = clone_module(module)
-            pruner.masked(masked, settings.prune, _energy_of(masked, module, energy))
-        done = pruner.run(module, settings.prune, energy)
+            pruner.masked(masked, settings.prune, scores)
+        done = pruner.run(module, settings.prune, scores)
         if not done.channels:
             raise UserError("no channel of this model can be cut out without changing others", "without --prune")
         if masked is not None:
@@ -70,6 +69,7 @@ def prune(
     model = evaluate.to_onnx(module)
     report.compression["pruning"] = {
         "amount": settings.prune,
+        "importance": settings.judged_by,
         "channels": done.channels,
         "channels_before": done.of,
         "macs": done.macs[1],
@@ -129,32 +129,6 @@ def _failure(text: str, verdict: Verdict, report: Report) -> VerificationError:
     failure = VerificationError(text + detail, "without --prune")
     failure.report = report
     return failure
-
-
-def energies(module: Module, data: Sequence[Sequence[Array]]) -> dict[Value, Array]:
-    """E[x²] of each channel of the values that operators mix."""
-    wanted = pruner.mixing_inputs(pruner.analyse(module.main))
-    session = evaluate.Session(module, [v for v, _ in wanted])
-    own = len(module.main.output_names)
-    inputs = [a.name for a in module.main.inputs]
-    sums: dict[Value, Array] = {}
-    for sample in data:
-        values = session.run(dict(zip(inputs, sample, strict=True)))[own:]
-        for (value, axis), array in zip(wanted, values, strict=True):
-            across = tuple(i for i in range(array.ndim) if i != axis)
-            sums[value] = sums.get(value, 0.0) + np.square(array.astype(np.float64)).mean(axis=across)
-    return sums
-
-
-def _energy_of(copy: Module, module: Module, energy: Mapping[Value, Array] | None) -> dict[Value, Array] | None:
-    """What is known of the values of ``module``, by the values of a copy of it."""
-    if energy is None:
-        return None
-    pairs: dict[Value, Value] = {}
-    pairs.update(zip(module.main.inputs, copy.main.inputs, strict=True))
-    for op, twin in zip(module.main.block.ops, copy.main.block.ops, strict=True):
-        pairs.update(zip(op.results, twin.results, strict=True))
-    return {pairs[v]: e for v, e in energy.items()}
 
 
 def _less(counts: tuple[int, int]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import numpy as np
 
 from compiler.errors import UserError
 from compiler.ir import suggest
+from compiler.target import known
 from passes.compress.activations import METHODS, Method
 from passes.compress.schemes import NAMES, Linear, Scheme, parse
+from passes.prune.importance import IMPORTANCES, Importance
 
 Array = np.ndarray[Any, Any]
 #: Calibration inputs: one set or several, or an .npz file of them.
@@ -37,6 +40,7 @@ class Settings:
         ranges: the file that keeps the ranges of activations: read if it is there, written if not.
         method: how ranges are found.
         prune: the share of channels to cut out of each layer whose channels can go.
+        importance: by what channels are judged.
     """
 
     scheme: Scheme | None = None
@@ -48,6 +52,12 @@ class Settings:
     ranges: Path | None = None
     method: Method = "mse"
     prune: float | None = None
+    importance: Importance | None = None
+
+    @property
+    def judged_by(self) -> Importance:
+        """By what channels are judged: what was asked for, or the best that needs nothing more than what is there."""
+        return self.importance or ("magnitude" if self.data is None else "activation")
 
     @property
     def compresses(self) -> bool:
@@ -70,6 +80,7 @@ class Settings:
         ranges: str | Path | None = None,
         method: str = "mse",
         prune: float | None = None,
+        importance: str | None = None,
     ) -> Settings | None:
         """The settings that options stand for; None if nothing is to be compressed.
 
@@ -79,18 +90,20 @@ class Settings:
             ios: the oldest release that the package must run on.
             budget: bytes, or text such as ``4MB``.
             prune: the share of channels to cut out, as 0.3.
+            importance: ``magnitude``, ``activation`` or ``taylor``.
 
         Raises:
             UserError: a value is none of those known, or does not go with the others.
         """
         if prune is not None and not 0 < prune < 1:
             raise UserError(f"--prune {prune:g} is no share of channels between 0 and 1", "--prune 0.3")
+        judged = _importance(importance, prune, data)
         if quantize is None:
             needless = [("--budget", budget), ("--ranges", ranges)]
             for option, given in needless if prune is not None else [*needless, ("--calibrate", data)]:
                 if given is not None:
                     raise UserError(f"{option} says how to compress, but not what", f"--quantize mixed {option} …")
-            return None if prune is None else Settings(data=data, max_error=max_error, prune=prune)
+            return None if prune is None else Settings(data=data, max_error=max_error, prune=prune, importance=judged)
         if max_error is not None and not 0 < max_error < 1:
             raise UserError(f"--max-error {max_error:g} is no relative error between 0 and 1", "--max-error 0.02")
         mixed, activations = quantize == "mixed", quantize == "w8a8"
@@ -117,12 +130,26 @@ class Settings:
             None if ranges is None else Path(ranges),
             method,
             prune,
+            judged,
         )
 
     def __str__(self) -> str:
         if self.mixed:
             return "mixed"
         return f"{self.scheme} weights and activations" if self.activations else str(self.scheme)
+
+
+def _importance(text: str | None, prune: float | None, data: Data | None) -> Importance | None:
+    if text is None:
+        return None
+    by: Importance = known("importance", text, IMPORTANCES)  # type: ignore[assignment]  # it is one of them
+    if prune is None:
+        raise UserError("--importance says which channels go, but not how many", f"--prune 0.3 --importance {by}")
+    if by != "magnitude" and data is None:
+        raise UserError(f"--importance {by} is found on inputs that the model is made for", "--calibrate data.npz")
+    if by == "taylor" and find_spec("jax") is None:
+        raise UserError("--importance taylor needs JAX", "pip install 'planish[distill]'")
+    return by
 
 
 def _scheme(text: str, ios: int) -> Scheme:

@@ -99,6 +99,18 @@ class Differentiable:
             values.update(zip(op.results, made if isinstance(made, tuple) else (made,), strict=False))
         return [values[v] for v in (*self._function.outputs, *probes)]
 
+    def name_of(self, value: Value | None) -> str:
+        """The parameter that a value holds.
+
+        Raises:
+            UnsupportedError: it holds none.
+        """
+        held = self._constants.get(value) if value is not None else None
+        if not isinstance(held, str):
+            name = value.name if value is not None else ""
+            raise UnsupportedError(f"the weight '{name}' is no f32, so there is no slope by it", "a model in f32")
+        return held
+
     def store(self, parameters: Mapping[str, Any]) -> None:
         """Writes parameters into the function's constants."""
         for name, op in self._holders.items():

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from compiler.distil.data import Sample
     from compiler.distil.train import Schedule
     from compiler.shapes import Shape
+    from passes.prune.importance import Importance
 
 Array = np.ndarray[Any, Any]
 
@@ -38,6 +39,7 @@ class Task:
         data: see :func:`compiler.distil.data.samples`.
         work: the folder of the checkpoint.
         prune: the share of channels to cut out of the student.
+        importance: by what channels are judged.
         bits: to how many bits weights are rounded while the student learns; None for none.
         temperature: of the distributions.
         features: the weight of the loss on what layers attend to.
@@ -51,6 +53,7 @@ class Task:
     schedule: Schedule
     shapes: Mapping[str, Shape] = field(default_factory=dict)
     prune: float | None = None
+    importance: Importance = "activation"
     bits: int | None = None
     temperature: float = 2.0
     features: float = 0.0
@@ -104,7 +107,7 @@ def distil(task: Task, tell: Callable[[int, float, float], None] = lambda step, 
     whole = macs(module.main), parameters(module.main)
     given = samples(task.data, module.main, task.most)
     if task.prune is not None:
-        _prune(module, task.prune, given)
+        _prune(module, task, given)
     student = Differentiable(module.main)
     probes = _probes(student.features, teacher, given[0]) if task.features else []
     learn, held = (
@@ -112,7 +115,9 @@ def distil(task: Task, tell: Callable[[int, float, float], None] = lambda step, 
         for part in divided(given, HELD, task.schedule.seed)
     )
     quantizer = Quantizer(task.bits) if task.bits is not None else None
-    loss = losses.of_user(task.loss) if task.loss else losses.softened(task.temperature, _distributions(module))
+    loss = (
+        losses.of_user(task.loss) if task.loss else losses.softened(task.temperature, losses.distributions(module.main))
+    )
 
     def one(parameters: Mapping[str, Any], tree: Mapping[str, Any]) -> Any:
         values = student(parameters, tree["sample"], probes, quantizer)
@@ -151,13 +156,14 @@ def _imported(task: Task) -> Module:
     return at_stage(task.model, "fuse", Options(shapes=task.shapes))
 
 
-def _prune(module: Module, amount: float, given: Sequence[Sample]) -> None:
-    from compiler.compression.pruning import energies
+def _prune(module: Module, task: Task, given: Sequence[Sample]) -> None:
+    from compiler.compression.importance import scores
     from passes import prune
 
+    assert task.prune is not None
     inputs = [a.name for a in module.main.inputs]
     some = [[s[n] for n in inputs] for s in given[:16]]
-    if not prune.run(module, amount, energies(module, some)).channels:
+    if not prune.run(module, task.prune, scores(task.importance, module, some)).channels:
         raise UserError("no channel of this model can be cut out without changing others", "without --prune")
 
 
@@ -180,16 +186,6 @@ def _taught(teacher: Any, sample: Sample, names: Sequence[str], probes: Sequence
         values = teacher.values(sample, [p.name for p in probes])
         found |= {f"probe:{name}": array for name, array in values.items()}
     return found
-
-
-def _distributions(module: Module) -> dict[str, int]:
-    """Outputs that a softmax makes, with its axis."""
-    pairs = zip(module.main.output_names, module.main.outputs, strict=True)
-    return {
-        name: int(value.op.attributes["axis"])
-        for name, value in pairs
-        if value.op is not None and value.op.name == "onnx.Softmax"
-    }
 
 
 def _check(

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from compiler.errors import UserError
+from compiler.ir import Function
 
 #: From the student's outputs, the teacher's (both by name) and the sample's arrays to a number to make small.
 Loss = Callable[[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]], Any]
@@ -41,6 +42,12 @@ def softened(temperature: float, distributions: Mapping[str, int]) -> Loss:
         return total
 
     return loss
+
+
+def distributions(function: Function) -> dict[str, int]:
+    """Outputs that a softmax makes, with its axis."""
+    pairs = zip(function.output_names, function.outputs, strict=True)
+    return {n: int(v.op.attributes["axis"]) for n, v in pairs if v.op is not None and v.op.name == "onnx.Softmax"}
 
 
 def attention(ours: Sequence[Any], theirs: Sequence[Any]) -> Any:

@@ -40,6 +40,14 @@ class Cut:
     role: Role
 
 
+def held(cut: Cut) -> Array:
+    """The constant of a cut."""
+    value = cut.op.operands[cut.operand]
+    assert value is not None
+    assert value.constant is not None
+    return value.constant
+
+
 #: Sets right what else of an operator tells of channels (a target shape, sizes of a split), given which are kept.
 Fixup = Callable[["Keep"], None]
 #: Which of these numbers are kept.

@@ -13,7 +13,8 @@ from compiler.dialects import onnx_infer
 from compiler.ir import Builder, Function, Module, Op, Value
 from passes import cse, dce
 from passes.prune.analysis import analyse
-from passes.prune.channels import Classes, Cut
+from passes.prune.channels import Classes, held
+from passes.prune.importance import magnitude
 
 Array = np.ndarray[Any, Any]
 
@@ -36,13 +37,13 @@ class Pruned:
     parameters: tuple[int, int]
 
 
-def run(module: Module, amount: float, energy: Mapping[Value, Array] | None = None) -> Pruned:
+def run(module: Module, amount: float, scores: Mapping[int, float] | None = None) -> Pruned:
     """Prunes the main function of a module of onnx.* operators in place.
 
     Args:
         amount: the share of channels to cut out of each layer whose channels can go.
-        energy: E[x²] of each channel of values that operators mix; channels are then judged by what they contribute to
-            the next layer, and otherwise by the norm of their filters alone.
+        scores: how much each class of channels matters (:mod:`passes.prune.importance`), as :func:`analyse` numbers
+            them in this function; the norm of its filters when None.
 
     Returns:
         What was cut.
@@ -50,34 +51,33 @@ def run(module: Module, amount: float, energy: Mapping[Value, Array] | None = No
     main = module.main
     before = (macs(main), parameters(main))
     classes = analyse(main)
-    gone, total = choose(classes, amount, energy)
+    gone, total = choose(classes, amount, magnitude(classes) if scores is None else scores)
     cut(main, classes, gone)
     dce.run(module)
     cse.run(module)
     return Pruned(len(gone), total, (before[0], macs(main)), (before[1], parameters(main)))
 
 
-def masked(module: Module, amount: float, energy: Mapping[Value, Array] | None = None) -> None:
+def masked(module: Module, amount: float, scores: Mapping[int, float] | None = None) -> None:
     """Makes ``module`` compute what :func:`run` would leave of it, with all shapes as they are: what mixes channels
     takes nothing from those that would go. The two must agree, which tests the classes against the graph itself.
     """
     classes = analyse(module.main)
-    gone, _ = choose(classes, amount, energy)
+    gone, _ = choose(classes, amount, magnitude(classes) if scores is None else scores)
     for c in classes.cuts:
         if c.role == "in":
-            held = _held(c).copy()
+            array = held(c).copy()
             lost = np.isin(classes.roots(c.ids), list(gone))
-            held[(slice(None),) * c.axis + (lost,)] = 0
-            _put(c.op, c.operand, held)
+            array[(slice(None),) * c.axis + (lost,)] = 0
+            _put(c.op, c.operand, array)
     dce.run(module)
 
 
-def choose(classes: Classes, amount: float, energy: Mapping[Value, Array] | None) -> tuple[set[int], int]:
+def choose(classes: Classes, amount: float, scores: Mapping[int, float]) -> tuple[set[int], int]:
     """The classes to cut, by the numbers that stand for them, and how many there are to choose from.
 
     Classes that the same operators make are ranked among themselves; the same share of each such set goes.
     """
-    importance = _importance(classes, energy)
     makers: dict[int, set[int]] = {}
     for i, c in enumerate(classes.cuts):
         if c.role == "out":
@@ -92,28 +92,9 @@ def choose(classes: Classes, amount: float, energy: Mapping[Value, Array] | None
         keep = math.ceil((1 - amount) * len(members))
         if len(members) >= _MANY:
             keep = min(-(-keep // 8) * 8, len(members))
-        ranked = sorted(members, key=lambda root: (importance.get(root, 0.0), root))
+        ranked = sorted(members, key=lambda root: (scores.get(root, 0.0), root))
         gone.update(ranked[: len(members) - max(keep, 1)])
     return gone, sum(len(m) for m in sets.values())
-
-
-def _importance(classes: Classes, energy: Mapping[Value, Array] | None) -> dict[int, float]:
-    """Of each class, the mean over its operators of its share of their norm."""
-    found: dict[int, list[float]] = {}
-    for c in classes.cuts:
-        source = c.op.operands[0]
-        known = energy.get(source) if energy is not None and source is not None else None
-        if c.role == "each" or (c.role == "out") != (energy is None) or (energy is not None and known is None):
-            continue
-        held = _held(c).astype(np.float64)
-        across = tuple(i for i in range(held.ndim) if i != c.axis)
-        share = np.square(held).sum(axis=across)
-        if known is not None and len(known) == len(share):
-            share = share * known
-        share = share / (share.mean() or 1.0)
-        for root, s in zip(classes.roots(c.ids).tolist(), share.tolist()):
-            found.setdefault(root, []).append(s)
-    return {root: float(np.mean(s)) for root, s in found.items()}
 
 
 def cut(function: Function, classes: Classes, gone: set[int]) -> None:
@@ -127,7 +108,7 @@ def cut(function: Function, classes: Classes, gone: set[int]) -> None:
     for c in classes.cuts:
         kept = keep(c.ids)
         if not kept.all():
-            _put(c.op, c.operand, np.ascontiguousarray(np.compress(kept, _held(c), axis=c.axis)))
+            _put(c.op, c.operand, np.ascontiguousarray(np.compress(kept, held(c), axis=c.axis)))
     for fixup in classes.fixups:
         fixup(keep)
     for op in function.block.ops:
@@ -135,13 +116,6 @@ def cut(function: Function, classes: Classes, gone: set[int]) -> None:
             types = onnx_infer.infer(op.defn, op.operands, op.attributes, op.regions, len(op.results))
             for result, type_ in zip(op.results, types):
                 result.type = type_
-
-
-def _held(c: Cut) -> Array:
-    value = c.op.operands[c.operand]
-    assert value is not None
-    assert value.constant is not None
-    return value.constant
 
 
 def _put(op: Op, operand: int, array: Array) -> None:

@@ -138,18 +138,6 @@ def test_the_least_channels_go():
     np.testing.assert_array_equal(kept, np.delete(weight, [2, 5, 7], axis=0))
 
 
-def test_energy_decides_where_it_is_known():
-    module = graph(lambda b, x: conv(b, conv(b, x, 10), 3))
-    first, last = (op for op in module.walk() if op.name == "onnx.Conv")
-    weight = first.operands[1].constant
-    energy = np.ones(10)
-    energy[[0, 4, 9]] = 1e-9
-    prune.run(module, 0.3, {first.result: energy})
-    kept = next(op for op in module.walk() if op.name == "onnx.Conv").operands[1].constant
-    np.testing.assert_array_equal(kept, np.delete(weight, [0, 4, 9], axis=0))
-    assert last.operands[1].constant.shape == (3, 7, 1, 1)
-
-
 def test_what_normalizes_over_channels_keeps_them_all():
     def body(b, x):
         y = b.op("onnx.Transpose", [conv(b, x, 12)], {"perm": (0, 2, 3, 1)}).result
