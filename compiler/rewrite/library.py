@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from compiler.errors import UserError
 from compiler.ir import Block, Function, Module, suggest
 from compiler.rewrite import syntax as s
+from compiler.rewrite.definitions import clashes
 from compiler.rewrite.diagnostics import Diagnostic, RuleError
 from compiler.rewrite.order import in_order
 from compiler.rewrite.resolve import Resolver
@@ -50,13 +51,10 @@ class Library:
             self.env.add(f)
         self.rules: dict[str, s.Rule] = {}
         self._files: dict[str, s.RuleFile] = {}
-        findings: list[Diagnostic] = []
+        position = {f.path: i for i, f in enumerate(files)}
+        findings = sorted(clashes(self.files), key=lambda d: (position[d.file], d.pos))
         for f in files:
             for r in f.rules:
-                if r.name in self.rules:
-                    first = self.rules[r.name]
-                    message = f"rule '{r.name}' stands already in {first.file}:{first.pos.line}; choose another name"
-                    findings.append(Diagnostic(f.path, r.name_pos, message, code="duplicate"))
                 self.rules[r.name] = r
                 self._files[r.name] = f
         self.disabled = tuple(disabled)

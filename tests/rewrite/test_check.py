@@ -74,6 +74,17 @@ def test_what_has_no_end_is_refused_at_load(tmp_path: Path, rules: str, names: l
     assert "onnx." in found.example
 
 
+def test_a_name_of_the_library_cannot_be_given_another_meaning(tmp_path: Path) -> None:
+    """The library's rules use it: x * 2 would become x."""
+    path = tmp_path / "my.rules"
+    path.write_text(HEAD + "fn neutral(k, x, e) = true\nrule r { match { y = Relu(Relu(x)) } rewrite { y = Relu(x) } }")
+    with pytest.raises(RuleError) as caught:
+        load_library([path])
+    (found,) = caught.value.diagnostics
+    assert found.file == str(path)
+    assert "stands already in rules/canonicalize.rules:" in found.message
+
+
 def test_what_comes_to_rest_is_not_refused() -> None:
     rules = library(
         """rule distribute { match { y = Mul(Add(a, b), c) } rewrite { y = Add(Mul(a, c), Mul(b, c)) } }
