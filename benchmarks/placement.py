@@ -1,12 +1,14 @@
 """Predicted placement of our packages beside Apple's for the same networks, judged by the same tables.
 
-    python benchmarks/placement.py ../shared/pairs [../shared/models] [NAME …] [--chip A17] [--json FILE] [--markdown]
+    python -m benchmarks.placement ../shared/pairs [../shared/models] [NAME …] [--chip A17] [--json FILE] [--markdown]
+                                   [--proven]
 
 Both are judged with half-precision inputs and outputs: Apple's converter gives such outputs where nothing else is
 asked, ours keep the model's types, and casts at the edge say nothing about either. For each network: the share of
 multiplications that the Neural Engine takes at all (`eligible`) and that is predicted to run there, the share of
 operators, transposes and reshapes between computations, and the estimated latency. A folder without apple.mlpackage has
-our side only.
+our side only. With ``--proven`` a second table says what is left of it after the proof, and which facts keep the rest
+off (benchmarks/placement_proven.py).
 """
 
 from __future__ import annotations
@@ -129,6 +131,7 @@ def main() -> int:
     parser.add_argument("--chip", default=hardware.DEFAULT_CHIP)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--proven", action="store_true")
     arguments = parser.parse_args()
     folders = [Path(p) for p in arguments.paths if Path(p).is_dir()]
     names = [p for p in arguments.paths if not Path(p).is_dir()]
@@ -151,7 +154,12 @@ def main() -> int:
     print("\n" + "\n".join(summary(done)))
     if arguments.json:
         arguments.json.write_text(json.dumps(done, indent=1))
-    return 0
+    if not arguments.proven:
+        return 0
+    from benchmarks import placement_proven
+
+    print()
+    return 1 if placement_proven.show(folders, names)[1] else 0
 
 
 if __name__ == "__main__":
