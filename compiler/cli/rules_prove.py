@@ -171,7 +171,7 @@ def stats_command(
 
     from compiler.errors import PlanishError
     from compiler.proving.library import library_of
-    from compiler.rewrite.explain import Meter
+    from compiler.rewrite.meter import Meter
 
     meter = Meter(library_of(rules or ()))
     paths = [p for m in models for p in (sorted(m.rglob("*.onnx")) if m.is_dir() else [m])]

@@ -1,11 +1,12 @@
-"""``planish rules explain`` and ``stats``: what rules do on a model, and why one does not fire.
+"""``planish rules explain``: what a rule does on a model, and why it does not fire.
 
-Both look on while a model takes its usual road: the library that the driver is given is one that watches. The clauses
+It looks on while a model takes its usual road: the library that the driver is given is one that watches. The clauses
 that failed are reported by the matchers themselves, in their traced form, so the explanation cannot disagree with them.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from compiler.ir import Block, Function, Module, Op, Value
-from compiler.rewrite.driver import NO_TARGET, OnFire, Report, RuleStats, rewrite
+from compiler.rewrite.driver import NO_TARGET, OnFire, Report, rewrite
 from compiler.rewrite.library import Library
 from compiler.rewrite.syntax import Pos
 
@@ -52,7 +53,12 @@ class Miss:
 
 @dataclass(slots=True)
 class Explanation:
-    """What a rule did in its stage, and how near it came where it did nothing; the nearest first."""
+    """What a rule did in its stage, and how near it came where it did nothing; the nearest first.
+
+    Attributes:
+        starts: the operators at which it could start.
+        taken: how many of those other rules have replaced, by rule.
+    """
 
     rule: str
     fires: list[Fire] = field(default_factory=list)
@@ -60,6 +66,8 @@ class Explanation:
     ran: bool = False
     rejected: int = 0
     reason: str = ""
+    starts: tuple[str, ...] = ()
+    taken: Counter[str] = field(default_factory=Counter)
 
 
 class Watch(Library):
@@ -79,31 +87,43 @@ class Watch(Library):
         self.found = Explanation(rule)
 
     def rewrite(self, scope: Module | Function | Block, stage: str, target: Any = None, **options: Any) -> Report:
-        if stage != self.watched.stage:
-            return super().rewrite(scope, stage, target, **options)
-        self.found.ran = True
-
+        found = self.found
+        if not found.starts:
+            if self.node is not None:
+                known_node(scope, self.node)
+            entries = self.stage(self.watched.stage).entries
+            found.starts = tuple(dict.fromkeys(n for e in entries if e.rule.name == found.rule for n in e.keys))
         further: OnFire | None = options.pop("on_fire", None)
 
         def fired(rule: str, gone: Sequence[Op], made: Sequence[Op]) -> None:
             if further is not None:
                 further(rule, gone, made)
-            at = self.node is None or any(self.node in op.loc.nodes for op in (*gone, *made))
-            if rule == self.watched.name and at:
+            if self.node is not None and not any(self.node in op.loc.nodes for op in (*gone, *made)):
+                return
+            if rule != found.rule:
+                # One that is put together anew is still there.
+                taken = sum(op.name in found.starts for op in gone) - sum(op.name in found.starts for op in made)
+                if taken > 0:
+                    found.taken[rule] += taken
+            else:
                 # The first that is matched is the last of them in the graph.
                 ops = [op for op in reversed(gone) if op.defn.constant is None] or [*gone]
                 nodes = dict.fromkeys(n for op in ops for n in op.loc.nodes)
-                self.found.fires.append(Fire(tuple(nodes), tuple(op.name for op in ops)))
+                found.fires.append(Fire(tuple(nodes), tuple(op.name for op in ops)))
 
         report = rewrite(scope, self.stage(stage), target, on_fire=fired, **options)
-        stats = report.rules.get(self.watched.name)
+        if stage != self.watched.stage:
+            return report
+        found.ran = True
+        stats = report.rules.get(found.rule)
         if stats is not None:
-            self.found.rejected, self.found.reason = stats.rejected, stats.reason
+            found.rejected, found.reason = stats.rejected, stats.reason
         self.look(scope, NO_TARGET if target is None else target)
         return report
 
     def look(self, scope: Module | Function | Block, target: Any) -> None:
         """Tries the rule on every operator at which it could start, as the graph is once the stage is through."""
+        self.found.misses.clear()
         for entry in self.stage(self.watched.stage).entries:
             if entry.rule.name != self.watched.name:
                 continue
@@ -136,7 +156,7 @@ class Watch(Library):
         step, found = deepest
         why = str(found.get("_why") or "")
         text, pos = steps[step].text, steps[step].pos
-        return Miss(op.name, op.loc.nodes, step, pos, text, why, _seen(found, self.clause(pos)))
+        return Miss(op.name, op.loc.nodes, step, pos, text, why, _seen(found, self.clause(pos), target))
 
     def clause(self, pos: Pos | None) -> str:
         """The source of a clause."""
@@ -146,6 +166,18 @@ class Watch(Library):
         if len(lines) == 1:
             return lines[0][pos.column - 1 : pos.end_column - 1]
         return " ".join(line.strip() for line in lines)
+
+    def nowhere(self) -> list[str]:
+        """Why there is no place at which the rule could start."""
+        names = " or ".join(self.found.starts)
+        if not self.found.taken:
+            return [f"  it starts at {names}, and there is none{' more' if self.found.fires else ''}"]
+        lines = [
+            f"  it starts at {names}, and none is left: stage {self.watched.stage} sees what other rules have made"
+        ]
+        for rule, count in self.found.taken.most_common(3):
+            lines.append(f"    {rule} (stage {self.rules[rule].stage}) has replaced {count}")
+        return lines
 
     def render(self, most: int = 3) -> str:
         """The explanation as text: where it fires, then the nearest misses with the clause and what it saw."""
@@ -159,7 +191,7 @@ class Watch(Library):
         if not found.ran:
             lines.append(f"  its stage, {self.watched.stage}, is not run for this target")
         elif not found.misses:
-            lines.append("  no operator is left at which it could start")
+            lines += self.nowhere()
         else:
             lines.append(f"nearest misses, {min(most, len(found.misses))} of {len(found.misses)}:")
         for m in found.misses[:most]:
@@ -182,21 +214,24 @@ def _failed(m: Miss) -> str:
     return "this condition does not hold" if m.text in ("where", "when") else f"not so here: {m.text}"
 
 
-def _seen(found: dict[str, Any], clause: str) -> tuple[tuple[str, str], ...]:
+def _seen(found: dict[str, Any], clause: str, target: Any) -> tuple[tuple[str, str], ...]:
     """The rule's names that a clause mentions, or all if it mentions none, with what they stood for."""
     import re
 
     bound = {k[2:]: v for k, v in found.items() if k.startswith("v_") and not k.startswith("v__")}
     words = set(re.findall(r"[A-Za-z_]\w*", clause))
-    named = [n for n in bound if n in words] or list(bound)
-    return tuple((n, _spelled(bound[n])) for n in named)
+    facts = [(f"target.{n}", repr(getattr(target, n))) for n in re.findall(r"target\.(unit|ios|precision)\b", clause)]
+    named = [n for n in bound if n in words] or ([] if facts else list(bound))
+    return (*((n, _spelled(bound[n])) for n in named), *facts)
 
 
 def _spelled(value: Any) -> str:
     if isinstance(value, Value):
         array = value.constant
         if array is None:
-            made = value.op.name if value.op is not None else "an input"
+            made = _maker(value)
+            if value.op is not None:
+                made += f"({', '.join('absent' if v is None else _maker(v) for v in value.op.operands)})"
             return f"%{value.name or '?'}: {value.type}, {made}, used {value.use_count}×"
         content = np.array2string(array, threshold=8, separator=", ").replace("\n", "")
         return f"constant {content} : {value.type}"[:_WIDTH]
@@ -204,6 +239,23 @@ def _spelled(value: Any) -> str:
         value = {k: v for k, v in value.items() if v is not None}
     text = repr(value)
     return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
+
+
+def _maker(value: Value) -> str:
+    """What gives a value."""
+    if value.constant is not None:
+        return "constant"
+    return value.op.name if value.op is not None else "an input"
+
+
+def known_node(scope: Module | Function | Block, node: str) -> None:
+    """Raises UserError if no operator comes from that node of the model; the message offers the nearest."""
+    from compiler.errors import UserError
+    from compiler.ir import suggest
+
+    nodes = {n for op in scope.walk() for n in op.loc.nodes}
+    if node not in nodes:
+        raise UserError(f"no operator comes from a node '{node}'{suggest(node, nodes)}", "planish show MODEL.onnx")
 
 
 def known_rule(library: Library, name: str) -> Any:
@@ -219,32 +271,3 @@ def known_rule(library: Library, name: str) -> Any:
     if rule is None:
         raise UserError(f"no rule is called '{name}'{suggest(name, library.rules)}", "planish rules doc lists them")
     return rule
-
-
-class Meter(Library):
-    """A library that counts and times what its rules do, over as many models as are compiled with it."""
-
-    def __init__(self, library: Library) -> None:
-        super().__init__(library.files, library.disabled)
-        self.total: dict[str, RuleStats] = {}
-        self.visits = 0
-        self.seconds = 0.0
-
-    def rewrite(self, scope: Module | Function | Block, stage: str, target: Any = None, **options: Any) -> Report:
-        report = super().rewrite(scope, stage, target, **{**options, "timed": True})
-        self.visits += report.visits
-        self.seconds += report.seconds
-        for name, r in report.rules.items():
-            t = self.total.setdefault(name, RuleStats())
-            t.attempts += r.attempts
-            t.fires += r.fires
-            t.rejected += r.rejected
-            t.seconds += r.seconds
-            t.ops += r.ops
-            t.reason = r.reason or t.reason
-        return report
-
-    @property
-    def silent(self) -> list[str]:
-        """The rules of the stages that ran that have never fired."""
-        return [name for name, t in self.total.items() if not t.fires]

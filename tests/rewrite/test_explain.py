@@ -6,7 +6,8 @@ import pytest
 
 from compiler.errors import UserError
 from compiler.ir import Location, Module
-from compiler.rewrite.explain import Meter, Watch
+from compiler.rewrite.explain import Watch
+from compiler.rewrite.meter import Meter
 from tests.rewrite.engine import Graph, library
 
 RULES = """rule neg_twice {
@@ -67,6 +68,39 @@ def test_one_node() -> None:
     assert one[0].nodes == (node,)
 
 
+def test_a_node_that_does_not_exist() -> None:
+    with pytest.raises(UserError, match="no operator comes from a node 'nod1'; did you mean 'node1'"):
+        watched("small_clip", "nod1")
+
+
+def test_the_rule_that_has_taken_where_another_could_start() -> None:
+    """What a stage sees has gone through those before it: a division by a number is a product by then."""
+    rules = """stage canonicalize
+    use onnx
+    rule by_product { match { y = Div(x, k: const) } rewrite { y = Mul(x, 1.0 / k) } }
+    stage fuse
+    rule relu_by_six { match { y = Div(Relu(x), 6.0) } rewrite { y = Relu(Div(x, 6.0)) } }"""
+    g = Graph(x="2x3xf32")
+    module = g.out(g("Div", g("Relu", g.x), 6.0))
+    watch = Watch(library(rules), "relu_by_six")
+    watch.rewrite(module, "canonicalize")
+    watch.rewrite(module, "fuse")
+    text = watch.render()
+    assert "it starts at onnx.Div, and none is left" in text
+    assert "by_product (stage canonicalize) has replaced 1" in text
+
+
+def test_what_a_value_is_made_of_and_the_target_are_shown() -> None:
+    rules = """rule r { match { y = Clip(x, a: const, b: const) } where { target.unit == "gpu" } rewrite { y = x } }
+    rule s { match { y = Clip(Abs(x), 0.0, 6.0) } rewrite { y = x } }"""
+    watch = Watch(library(rules), "r")
+    watch.rewrite(model(), "fuse")
+    assert ("target.unit", "None") in watch.found.misses[0].seen
+    watch = Watch(library(rules), "s")
+    watch.rewrite(model(), "fuse")
+    assert "onnx.Clip(an input, constant, constant)" in watch.render()
+
+
 def test_rewriting_goes_on_as_usual() -> None:
     a, b = model(), model()
     library(RULES).rewrite(a, "fuse")
@@ -77,7 +111,7 @@ def test_rewriting_goes_on_as_usual() -> None:
 def test_a_stage_that_is_not_run() -> None:
     watch = Watch(library(RULES), "gone")
     assert "is not run" in watch.render()
-    assert "no operator is left" in watched("gone").render()
+    assert "it starts at onnx.Abs, and there is none" in watched("gone").render()
 
 
 def test_an_unknown_rule() -> None:
