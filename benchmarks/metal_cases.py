@@ -1,6 +1,6 @@
 """Packages of every kernel family with inputs and what onnxruntime gives for them, for a run on a real GPU.
 
-    python -m benchmarks.metal_cases FOLDER
+    python -m benchmarks.metal_cases FOLDER [FAMILY …]
 
 writes FOLDER/N/m.metalpackage, FOLDER/N/case with NAME.in and NAME.out for each input and output as elements lie in
 buffers, and FOLDER/list with a line for each: its number, the greatest relative L2 error, its family and sizes.
@@ -28,10 +28,12 @@ LIMIT = {"fp32": 1e-4, "fp16": 2e-2}
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
+    parser.add_argument("families", nargs="*", metavar="FAMILY")
+    options = parser.parse_args()
+    folder = options.folder
     lines: list[str] = []
     count = 0
-    for family in FAMILIES:
+    for family in options.families or FAMILIES:
         for case in cases(family):
             for precision, limit in LIMIT.items():
                 place = folder / str(count)
