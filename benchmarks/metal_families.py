@@ -333,6 +333,17 @@ def picture(color: str, h: int, w: int, o: int) -> Made:
     )
 
 
+def drawing(color: str, h: int, w: int, planes: int) -> Made:
+    """An output that is a picture, with arithmetic on the way back, beside one that is none."""
+    return (
+        f"""g (float[1,4,{h},{w}] x) => (float[1,{planes},{h},{w}] y, float[1,{planes},{h},{w}] z) {{
+          a = Conv <pads = [1,1,1,1]> (x, w, b) y = Sigmoid (a) z = Tanh (a) }}""",
+        {"w": (planes, 4, 3, 3), "b": (planes,)},
+        {"x": np.random.default_rng(2).standard_normal((1, 4, h, w)).astype(np.float32)},
+        (f"y:{color}:scale=1/255:mean=0.1:std=0.9",),
+    )
+
+
 def movement(a: int, b: int, c: int) -> Made:
     """Transposes, reshapes, slices, pads, concatenations, gathers."""
     return (
@@ -403,6 +414,7 @@ FAMILIES: dict[str, tuple[Callable[..., Made], list[tuple[Any, ...]]]] = {
     "scatter": (scatter, [(3, 4, 5, "none"), (3, 5, 7, "add"), (2, 9, 33, "max"), (4, 3, 9, "mul")]),
     "suppression": (suppression, [(270, 2, 40, 0), (300, 1, 50, 1), (77, 3, 100, 0)]),
     "picture": (picture, [("rgb", 7, 9, 4), ("bgr", 12, 5, 6), ("gray", 9, 13, 5)]),
+    "picture made": (drawing, [("rgb", 7, 9, 3), ("bgr", 12, 5, 3), ("gray", 9, 13, 1)]),
     "movement": (movement, [(2, 6, 5), (3, 9, 33), (1, 65, 7)]),
     "recurrence": (recurrence, [(3, 2, 3, 5), (5, 1, 9, 33), (4, 3, 8, 16)]),
 }  # fmt: skip

@@ -13,7 +13,7 @@ import numpy as np
 
 from compiler.emit import origin
 from compiler.errors import UnsupportedError, UserError, VerificationError
-from compiler.ir import Module, Op, Value
+from compiler.ir import Builder, Module, Op, Value
 from compiler.job import Job, conclude
 from compiler.proof import Reference, compare
 from compiler.report import Report, error_text, fires, megabytes, size_on_disk
@@ -48,6 +48,7 @@ def lower(module: Module, library: Library, report: Report) -> None:
 
     with report.stage("lower") as stage:
         fired = rewrite(library, module, "metal", report)
+        _pictures(module)
         run(dce, module)
         run(cse, module)
         for op in module.walk():
@@ -65,6 +66,18 @@ def lower(module: Module, library: Library, report: Report) -> None:
         kernels = fuse_regions.run(module)
         check(module, "pass fuse_regions")
         stage.what, stage.result = fires(fired), f"{kernels} kernels"
+
+
+def _pictures(module: Module) -> None:
+    """Brings outputs that are pictures into textures, at the end."""
+    main, end = module.main, module.main.block.terminator
+    assert end is not None
+    b = Builder(main.block, end)
+    given: list[Value] = []
+    for name, value in zip(main.output_names, main.outputs, strict=True):
+        pixels = main.attributes.get(f"image.{name}")
+        given.append(value if pixels is None else b.op("metal.picture", [value], {"pixels": pixels}).result)
+    end.operands = tuple(given)
 
 
 def emit_and_prove(job: Job) -> Module:

@@ -65,7 +65,7 @@ def reads(group: Group, place: int, value: ir.Value) -> float:
     repeated = size_of(operand) / size
     result = anchor.results[0].shape or ()
     match anchor.name:
-        case "metal.reduce" | "metal.arg_reduce" | "metal.scan":
+        case "metal.reduce" | "metal.arg_reduce" | "metal.scan" | "metal.picture":
             again = 1.0
         case "metal.softmax" | "metal.normalize":
             again = 2.0

@@ -40,6 +40,12 @@ class Access:
             return f"texture2d<float, access::read> {self.name} [[texture({slot})]]"
         return f"device const {self.pointee}* {self.name} [[buffer({slot})]]"
 
+    def written(self, slot: int) -> str:
+        """How a kernel declares it, to write to."""
+        if self.pixels:
+            return f"texture2d<float, access::write> {self.name} [[texture({slot})]]"
+        return f"device {self.store}* {self.name} [[buffer({slot})]]"
+
     def load(self, where: Sequence[Index]) -> str:
         """What stands there, as it is stored; of a texture, which has numbers from 0 to 1, from 0 to 255."""
         if self.pixels:

@@ -51,9 +51,6 @@ class _Emitter:
         for v in self.main.inputs:
             self._own(v, v.name, "input")
         outputs = dict(zip(self.main.outputs, self.main.output_names, strict=True))
-        for name in outputs.values():
-            if f"image.{name}" in self.main.attributes:
-                raise UnsupportedError(f"output '{name}' would be a picture, which kernels only read", "--target gpu")
         self._join_parts()
         trims = [op for op in self.main.block.ops if op.name == "metal.trim"]
         for op in trims:
@@ -97,7 +94,7 @@ class _Emitter:
         half = self.half and value not in self.full if kind == "scratch" else value.type.dtype is ir.F16
         declared = value.type.dtype.name if kind in ("input", "output") else ""
         made = Buffer(name, kind, store_type(value.type, half), shape, declared)  # type: ignore[arg-type]
-        if kind == "input":
+        if kind in ("input", "output"):
             made.pixels = str(self.main.attributes.get(f"image.{name}", ""))
         self.program.buffers.append(made)
         self.places[value] = _Place(len(self.program.buffers) - 1, row_major(shape))
@@ -183,12 +180,14 @@ class _Emitter:
         outs = []
         for i, result in enumerate(op.results):
             place = self.places[result]
-            store = self.program.buffers[place.buffer].store
+            buffer = self.program.buffers[place.buffer]
             name = "y" if len(op.results) == 1 else f"y{i}"
-            outs.append(Access(name, static(result), store, place.strides, place.offset))
+            out = Access(name, static(result), buffer.store, place.strides, place.offset, pixels=buffer.pixels)
+            outs.append(out)
             bindings.append(Binding(place.buffer, writes=True))
-            parameters.append(f"device {store}* {name} [[buffer({slots['buffer']})]]")
-            slots["buffer"] += 1
+            kind = "texture" if out.pixels else "buffer"
+            parameters.append(out.written(slots[kind]))
+            slots[kind] += 1
         if slots["buffer"] > MOST_BUFFERS:
             raise UnsupportedError(f"a kernel would need {len(bindings)} buffers of {MOST_BUFFERS}", "--target cpu")
         body = Body(accesses, kernels.ELEMENTS)

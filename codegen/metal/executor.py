@@ -15,7 +15,7 @@ import numpy as np
 from codegen.metal import apart
 from codegen.metal.guard import guarded
 from codegen.metal.library import DispatchError, Library
-from codegen.metal.program import STORED, Dispatch, Program
+from codegen.metal.program import STORED, Buffer, Dispatch, Program
 from compiler.errors import UserError
 from compiler.ir import dtype
 
@@ -92,8 +92,7 @@ class Session:
                 d = program.dispatches[step]
                 self._dispatch(d, [memory(b.buffer, step) for b in d.bindings], order)
             end = len(program.dispatches)
-            buffers = [(i, program.buffers[i]) for i in told]
-            return [memory(i, end).view(STORED[b.store]).reshape(b.shape) for i, b in buffers]
+            return [_seen(memory(i, end), program.buffers[i]) for i in told]
 
         return work
 
@@ -126,7 +125,7 @@ class Session:
                 for b, array in zip(d.bindings, own, strict=True):
                     if b.writes:
                         buffer = program.buffers[b.buffer]
-                        out.append(array.view(STORED[buffer.store]).reshape(buffer.shape).copy())
+                        out.append(_seen(array, buffer).copy())
             return out
 
         return self._results(apart.Running(work, [(b.shape, STORED[b.store]) for b in written]))
@@ -170,7 +169,7 @@ class Session:
             for i in [i for i in alive if buffers[i].last < step and buffers[i].kind not in ("output", "count")]:
                 del alive[i]
             if buffer not in alive:
-                alive[buffer] = _alone(buffers[buffer].size, given.get(buffer), at_end=True)
+                alive[buffer] = _alone(_bytes(buffers[buffer]), given.get(buffer), at_end=True)
             return alive[buffer]
 
         return memory
@@ -185,7 +184,7 @@ class Session:
             if b.kind == "scratch":
                 return heap[b.offset : b.offset + b.size]
             if buffer not in alive:
-                alive[buffer] = _alone(b.size, given.get(buffer), at_end=False)
+                alive[buffer] = _alone(_bytes(b), given.get(buffer), at_end=False)
             return alive[buffer]
 
         return memory
@@ -208,6 +207,20 @@ def _texture(planes: Array, pixels: str) -> Array:
     out = np.ones((height, width, 4), np.float32)
     out[..., :n] = planes[0, :: -1 if pixels == "BGR" else 1].transpose(1, 2, 0) / np.float32(255)
     return out
+
+
+def _seen(memory: Array, buffer: Buffer) -> Array:
+    """What the caller gets of a buffer: its elements, or the planes of a texture from 0 to 255."""
+    if not buffer.pixels:
+        return memory.view(STORED[buffer.store]).reshape(buffer.shape)
+    _, n, height, width = buffer.shape
+    pixels = memory.view(np.float32).reshape(height, width, 4)[..., :n] * np.float32(255)
+    return pixels[..., :: -1 if buffer.pixels == "BGR" else 1].transpose(2, 0, 1)[None]
+
+
+def _bytes(buffer: Buffer) -> int:
+    """What a buffer takes here, where a texture has four floats for each pixel."""
+    return 16 * buffer.shape[2] * buffer.shape[3] if buffer.pixels else buffer.size
 
 
 def _alone(size: int, content: Array | None, at_end: bool) -> Array:

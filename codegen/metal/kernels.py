@@ -101,6 +101,7 @@ TEMPLATES: dict[str, Template] = {
     "metal.pool": kernels_pool.pool,
     "metal.resize": kernels_sample.resize,
     "metal.grid_sample": kernels_sample.grid_sample,
+    "metal.picture": kernels_sample.picture,
     "metal.matmul": kernels_product.matmul,
     "metal.attention": kernels_product.attention,
     "metal.reduce": kernels_rows.reduce,

@@ -1,4 +1,4 @@
-"""Kernels that look between elements: resizing, and sampling at places that another tensor gives."""
+"""Kernels that look between elements, by resizing or at places that another tensor gives, or make a texture."""
 
 from __future__ import annotations
 
@@ -44,6 +44,19 @@ def resize(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Acce
         _corners(body, x, at, changed, op)
     body.finish(op.result, at, "value", roots, outs)
     return independent(math.prod(static(op.result)))
+
+
+def picture(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access]) -> Launch:
+    """Planes from 0 to 255 as a texture: a thread writes a pixel, red first; one plane is grey. All is opaque."""
+    _, planes, height, width = static(op.result)
+    row, column = index.unravel(index.variable("i", height * width), (height, width))
+    row, column = body.named("row", row), body.named("column", column)
+    (x,) = operands(op)
+    values = [body.element(x, [Index(), index.of(p), row, column]) for p in range(planes)]
+    colors = ", ".join(values[:: -1 if op.attributes["pixels"] == "BGR" else 1])
+    body.line(f"const float3 pixel = float3({colors}) / 255.0f;")
+    body.line(f"{outs[0].name}.write(float4(pixel, 1.0f), uint2({column.text}, {row.text}));")
+    return independent(height * width)
 
 
 def _corners(body: Body, x: ir.Value, at: Sequence[Index], changed: Sequence[int], op: ir.Op) -> None:

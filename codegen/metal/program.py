@@ -43,7 +43,7 @@ class Buffer:
         declared: the element type of the input or output as the model has it, for the caller to convert.
         offset: in bytes: of constants in the weights file, of scratch buffers in the heap.
         first, last: of a scratch buffer: the dispatches that write it first and read it last.
-        pixels: of an input that is a texture: what its planes are, RGB, BGR or GRAYSCALE, from 0 to 255.
+        pixels: of an input or output that is a texture: what its planes are, RGB, BGR or GRAYSCALE, from 0 to 255.
         rows: the buffer whose one element says how many rows hold something; -1 where all do.
     """
 

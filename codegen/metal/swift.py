@@ -40,7 +40,10 @@ public final class {name} {{
 _HAS_INDIRECT = (
     """// `encodeIndirect` writes the same into an indirect command buffer, once, for `executeCommandsInBuffer`."""
 )
-_NO_INDIRECT = """// Textures are of the picture's size, .rgba8Unorm or the like. Indirect command buffers take none."""
+_NO_INDIRECT = (
+    "// Textures are of the picture's size, .rgba8Unorm or the like; those of outputs have the usage .shaderWrite.\n"
+    "// Indirect command buffers take none."
+)
 
 _BODY = """
     public let device: MTLDevice

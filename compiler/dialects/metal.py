@@ -6,7 +6,8 @@ Operators come in three roles, which is all that fusion needs to know:
 - ``movement``: an element of the result *is* one of an operand, or a constant; only its index changes. A constant that
   is stored quantized counts as one: an element is brought back where it is read, ``(x - zero) · scale``, the scale
   being one number, one for each index of ``axis``, or one for each ``block`` of them;
-- ``anchor``: the rest: reductions, products, windows, recurrences. A kernel holds at most one.
+- ``anchor``: the rest: reductions, products, windows, recurrences. A kernel holds at most one. ``metal.picture`` is
+  one, too: planes from 0 to 255 as the pixels of a texture.
 
 ``metal.kernel`` holds a region of the above over whole tensors: what one dispatch computes. ``metal.by_hand`` is its
 first operand, computed from the others by a kernel that the user names and writes. ``metal.join`` says its operands lie
@@ -77,6 +78,7 @@ _OPERANDS: dict[str, str] = {
     "scatter_elements": "x indices updates",
     "nms": "boxes scores",
     "grid_sample": "x grid",
+    "picture": "x",
     # structure
     "by_hand": "value x*",
     "join": "x*",
@@ -129,6 +131,7 @@ _ATTRIBUTES: dict[str, dict[str, AttributeKind]] = {
     "scatter_elements": {"axis": "int", "kind": "string"},
     "nms": {"limit": "int", "iou": "float", "score": "float", "center": "bool"},
     "grid_sample": {"mode": "string", "padding": "string", "align": "bool"},
+    "picture": {"pixels": "string"},
     "by_hand": {"kernel": "string"},
     "join": {"axis": "int"},
     "kernel": {"kind": "string", "name": "string"},
@@ -256,7 +259,7 @@ def _shape(name: str, operands: Sequence[TensorType], attributes: Mapping[str, A
             return first
         case "metal.gather_elements":
             return operands[1].static_shape
-        case "metal.softmax" | "metal.normalize" | "metal.scan" | "metal.trim" | "metal.by_hand":
+        case "metal.softmax" | "metal.normalize" | "metal.scan" | "metal.trim" | "metal.by_hand" | "metal.picture":
             return first
         case "metal.reduce":
             return tuple(1 if i in attributes["axes"] else n for i, n in enumerate(first))

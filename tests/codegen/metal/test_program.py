@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import onnx.parser
@@ -120,8 +121,25 @@ def test_a_picture_is_a_texture_that_kernels_read(tmp_path):
     session = executor.Session(program)
     pixels = case.inputs["x"]
     assert not np.array_equal(session.run({"x": pixels})["z"], session.run({"x": pixels[:, ::-1]})["z"])
-    with pytest.raises(UnsupportedError, match="output 'z' would be a picture"):
-        compiler.compile(case.model(), target="metal", output=made.path, wishes=compiler.Wishes(images=["z:rgb"]))
+
+
+@pytest.mark.parametrize(("color", "order"), [("rgb", [0, 1, 2]), ("bgr", [2, 1, 0])])
+def test_an_output_that_is_a_picture_is_a_texture_that_the_last_kernel_writes(tmp_path, color, order):
+    text = """<ir_version: 10, opset_import: ["" : 21]>
+    g (float[1,3,6,5] x) => (float[1,3,6,5] y) { y = Sigmoid (x) }"""
+    wishes = compiler.Wishes(images=[f"y:{color}:scale=1/255"])
+    made = compiler.compile(onnx.parser.parse_model(text), target="metal", output=tmp_path / "m", wishes=wishes)
+    assert made.report.verify.passed
+    source = (made.path / package.SOURCE).read_text()
+    assert source.count("kernel void ") == 1  # arithmetic and pixels at once
+    assert "texture2d<float, access::write> y [[texture(0)]]" in source
+    assert lint.check(source) == []
+    pixel = re.search(r"const float3 pixel = float3\((\w+), (\w+), (\w+)\)", source)
+    assert [sorted(pixel.groups(), key=lambda n: int(n[3:])).index(n) for n in pixel.groups()] == order  # red first
+    session = executor.Session(package.read(made.path))
+    x = np.random.default_rng(0).standard_normal((1, 3, 6, 5)).astype(np.float32)
+    for run in session.run_orders({"x": x}, (0, 1)):
+        np.testing.assert_allclose(run["y"], 255 / (1 + np.exp(-x.astype(np.float64))), rtol=1e-5)
 
 
 def test_as_many_rows_are_given_as_a_suppression_finds(tmp_path):

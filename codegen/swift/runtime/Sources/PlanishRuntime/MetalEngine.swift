@@ -73,9 +73,14 @@ public actor MetalEngine: InferenceEngine {
             guard let stored = buffer.elementType, let declared = ElementType(rawValue: buffer.declared) else {
                 throw InferenceError.unsupported("output '\(buffer.name)' is \(buffer.declared)")
             }
-            let bytes = [UInt8](UnsafeRawBufferPointer(start: memory[index].contents(), count: buffer.byteCount))
+            var (shape, count) = (buffer.shape, buffer.byteCount)
+            if let rows = buffer.rows, rows >= 0, let most = shape.first, most > 0 {
+                shape[0] = min(Int(memory[rows].contents().load(as: Int32.self)), most)
+                count = count / most * shape[0]
+            }
+            let bytes = [UInt8](UnsafeRawBufferPointer(start: memory[index].contents(), count: count))
             out.tensors[buffer.name] =
-                try Tensor(elementType: stored, shape: buffer.shape, bytes: bytes).converted(to: declared)
+                try Tensor(elementType: stored, shape: shape, bytes: bytes).converted(to: declared)
         }
         return out
     }

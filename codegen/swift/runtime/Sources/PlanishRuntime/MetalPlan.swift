@@ -13,6 +13,10 @@ public struct MetalPlan: Sendable, Codable {
         public let declared: String
         /// In bytes: of constants in the file of weights, of scratch in the heap.
         public let offset: Int
+        /// What the planes of a texture are; nothing where it is a buffer.
+        public let pixels: String?
+        /// The buffer whose one element says how many rows hold something; -1 where all do.
+        public let rows: Int?
 
         public var elementType: ElementType? {
             switch store {
@@ -88,13 +92,20 @@ public struct MetalPlan: Sendable, Codable {
 
     /// Holds the plan against what a runner takes for granted.
     ///
-    /// - Throws: `InferenceError.unsupported` where a buffer lies outside its file or heap, a dispatch is too large or
-    ///   binds what is not there, or one uses what another writes without a wait between them.
+    /// - Throws: `InferenceError.unsupported` where a buffer lies outside its file or heap or is a texture, a dispatch is
+    ///   too large or binds what is not there, or one uses what another writes without a wait between them.
     public func validate(weightBytes: Int) throws {
         func refuse(_ reason: String) -> InferenceError { .unsupported("the plan of '\(name)' is broken: \(reason)") }
         for buffer in buffers {
             guard buffer.elementType != nil, buffer.shape.allSatisfy({ $0 >= 0 }), buffer.offset >= 0 else {
                 throw refuse("buffer '\(buffer.name)' has \(buffer.store)\(buffer.shape)")
+            }
+            guard buffer.pixels?.isEmpty ?? true else {
+                throw InferenceError.unsupported(
+                    "'\(buffer.name)' of '\(name)' is a texture, which the class in Plan.swift binds")
+            }
+            guard (buffer.rows ?? -1) < buffers.count else {
+                throw refuse("the rows of '\(buffer.name)' are counted in a buffer that is not there")
             }
             let room = ["constant": weightBytes, "scratch": heap][buffer.kind]
             if let room, buffer.offset > room || buffer.byteCount > room - buffer.offset {
