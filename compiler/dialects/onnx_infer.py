@@ -131,6 +131,8 @@ def _infer(
     given = [(i, dtype, known) for i, dtype, known in data if is_known(known)]
     if defn.name == "onnx.Slice" and not {1, 2} <= {i for i, _, _ in given}:
         return [_sliced(operands, given)]
+    if defn.name == "onnx.GroupNormalization" and operands[0] is not None:
+        return [operands[0].type]  # of what it is composed of, ONNX's inference knows no shape
     if defn.dialect == "msft":
         types = onnx_msft.infer(defn, operands, attributes, given, results)
     else:

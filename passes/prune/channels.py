@@ -60,6 +60,7 @@ class Classes:
     Attributes:
         cuts: the constants that change with channels.
         fixups: what else does.
+        sums: operators that take all channels of their first operand together, and nothing from those that go.
     """
 
     def __init__(self) -> None:
@@ -68,6 +69,7 @@ class Classes:
         self._seen: dict[tuple[Value, int], Array] = {}
         self.cuts: list[Cut] = []
         self.fixups: list[Fixup] = []
+        self.sums: list[tuple[Op, Channels]] = []
 
     def fresh(self, count: int, fixed: bool = False) -> Array:
         """New numbers, each a class of its own."""
@@ -115,38 +117,44 @@ class Classes:
 
 
 def reshaped(
-    channels: Channels, before: Sequence[Any], after: Sequence[Any], classes: Classes
-) -> tuple[Channels, int] | None:
-    """The channels of a value that was reshaped, and how many entries of the new axis each number stands for.
+    channels: Channels,
+    before: Sequence[Any],
+    after: Sequence[Any],
+    classes: Classes,
+    apart: Callable[[int], bool] = lambda axis: False,
+) -> Channels | None:
+    """The channels of a value that was reshaped. None if they do not keep apart.
 
     An axis may stay, be split in front (of each part of it one number is left, as of a head of attention), or take in
-    the axes behind it. None if channels do not keep apart.
+    the axes behind it.
+
+    Args:
+        apart: whether parts along an axis of the result go different ways; the same channels then go in every part.
     """
     axis, count = channels.axis, len(channels.ids)
     at = _same_place(axis, before, after)
     if at is None or not isinstance(after[at], int):
         return None
-    size = after[at]
-    if size == count:
-        return Channels(at, channels.ids), 1
-    if size < count and count % size == 0 and size > 1:
-        if _product_reaches(after[at:], count) is None:
-            return None
-        parts = channels.ids.reshape(size, -1)
-        for column in parts.T[1:]:
-            classes.join(parts[:, 0], column)
-        return Channels(at, parts[:, 0]), 1
-    if size > count and size % count == 0 and _product_reaches(before[axis:], size) is not None:
-        return Channels(at, np.repeat(channels.ids, size // count)), size // count
+    parts = 1
+    if apart(at) and at + 1 < len(after) and isinstance(after[at + 1], int) and count % after[at] == 0:
+        parts, at = after[at], at + 1
+    size, each = after[at], count // parts
+    if size <= each and each % size == 0 and (size > 1 or count == 1):
+        rows = channels.ids.reshape(parts, size, -1)
+        made = rows[0, :, 0]
+        for part in rows:
+            for column in part.T:
+                classes.join(made, column)
+        return Channels(at, made)
+    if parts == 1 and size > count and size % count == 0:
+        return Channels(at, np.repeat(channels.ids, size // count))
     return None
 
 
 def _same_place(axis: int, before: Sequence[Any], after: Sequence[Any]) -> int | None:
     """The axis of ``after`` in front of which lies what lies in front of ``axis``."""
-    if tuple(before[:axis]) == tuple(after[:axis]) and len(after) > axis:
-        return axis
     if not all(isinstance(d, int) for d in before[:axis]):
-        return None
+        return axis if tuple(before[:axis]) == tuple(after[:axis]) and len(after) > axis else None
     want, product = int(np.prod(before[:axis])), 1
     for i, d in enumerate(after):
         if product == want and d != 1:
@@ -154,16 +162,4 @@ def _same_place(axis: int, before: Sequence[Any], after: Sequence[Any]) -> int |
         if not isinstance(d, int):
             return None
         product *= d
-    return None
-
-
-def _product_reaches(sizes: Sequence[Any], want: int) -> int | None:
-    """How many of the first sizes have the product ``want``."""
-    product = 1
-    for i, size in enumerate(sizes):
-        if not isinstance(size, int):
-            return None
-        product *= size
-        if product == want:
-            return i + 1
     return None

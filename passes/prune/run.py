@@ -70,6 +70,14 @@ def masked(module: Module, amount: float, scores: Mapping[int, float] | None = N
             lost = np.isin(classes.roots(c.ids), list(gone))
             array[(slice(None),) * c.axis + (lost,)] = 0
             _put(c.op, c.operand, array)
+    for op, channels in classes.sums:
+        source = op.operands[0]
+        assert op.block is not None
+        assert source is not None
+        kept = (~np.isin(classes.roots(channels.ids), list(gone))).astype(np.float32)
+        builder = Builder(op.block, before=op, loc=op.loc)
+        along = [-1] + [1] * (len(source.shape or ()) - channels.axis - 1)
+        op.set_operand(0, builder.op("onnx.Mul", [source, builder.constant(kept.reshape(along), "onnx")]).result)
     dce.run(module)
 
 

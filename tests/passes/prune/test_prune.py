@@ -40,7 +40,7 @@ def test_a_real_network_with_squeeze_and_excitation():
     assert 0.2 < done.channels / done.of < 0.4
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v3", "resnet_basic", "yolov5_416", "unet", "bert", "vit"])
+@pytest.mark.parametrize("name", ["efficientnet", "tcn"])
 def test_architectures(pairs_dir, name):
     assert_agrees(fused(pairs_dir / name / "model.onnx"))
 
@@ -113,11 +113,47 @@ def transposed(b, x):
     return conv(b, y, 3)
 
 
+def group_normalized(b, x):
+    rng = np.random.default_rng(5)
+    scale, bias = (b.constant(rng.random(24).astype(np.float32), "onnx") for _ in range(2))
+    y = b.op("onnx.GroupNormalization", [conv(b, x, 24), scale, bias], {"num_groups": 6}).result
+    return conv(b, y, 4)
+
+
+def groups_as_instances(b, x):
+    """As PyTorch exports it."""
+    rng = np.random.default_rng(5)
+    one, zero = (b.constant(np.full(6, v, np.float32), "onnx") for v in (1, 0))
+    y = b.op("onnx.Reshape", [conv(b, x, 24), ints(b, 0, 6, -1)]).result
+    y = b.op("onnx.InstanceNormalization", [y, one, zero]).result
+    y = b.op("onnx.Reshape", [y, ints(b, 1, 24, 6, 6)]).result
+    return conv(b, b.op("onnx.Mul", [y, b.constant(rng.random((24, 1, 1)).astype(np.float32), "onnx")]).result, 4)
+
+
+def instance_normalized(b, x):
+    rng = np.random.default_rng(5)
+    scale, bias = (b.constant(rng.random(12).astype(np.float32), "onnx") for _ in range(2))
+    return conv(b, b.op("onnx.InstanceNormalization", [conv(b, x, 12), scale, bias]).result, 4)
+
+
+def packed(b, x):
+    """Queries, keys and values from one product, as channels (3, heads, each)."""
+    y = b.op("onnx.Reshape", [conv(b, x, 3 * 4 * 5), ints(b, 1, 3, 4, 5, 36)]).result
+    y = b.op("onnx.Transpose", [y], {"perm": (1, 0, 2, 4, 3)}).result
+    q, k, v = (b.op("onnx.Gather", [y, ints(b, i)], {"axis": 0}).result for i in range(3))
+    q, k, v = (b.op("onnx.Reshape", [t, ints(b, 1, 4, 36, 5)]).result for t in (q, k, v))
+    turned = b.op("onnx.Transpose", [k], {"perm": (0, 1, 3, 2)}).result
+    weights = b.op("onnx.Softmax", [b.op("onnx.MatMul", [q, turned]).result], {"axis": -1}).result
+    y = b.op("onnx.Transpose", [b.op("onnx.MatMul", [weights, v]).result], {"perm": (0, 1, 3, 2)}).result
+    return conv(b, b.op("onnx.Reshape", [y, ints(b, 1, 20, 6, 6)]).result, 4)
+
+
 @pytest.mark.parametrize(
     ("body", "of"),
     [
         (residual, 20), (concatenated, 22), (depthwise, 16), (grouped, 8 + 12), (split, 26), (flattened, 12),
-        (normalized, 12), (transposed, 14 + 9),
+        (normalized, 12), (transposed, 14 + 9), (group_normalized, 6), (groups_as_instances, 6),
+        (instance_normalized, 12), (packed, 4),
     ],
 )  # fmt: skip
 def test_dependencies(body, of):
