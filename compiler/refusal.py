@@ -75,6 +75,12 @@ def _by_rules(op: Op, library: Library, target: Target) -> tuple[str, str]:
     traced = _traced(library)
     entries = [e for e in traced.stage("lower").entries if op.name in e.keys and len(e.variant.statements) == 1]
     misses = [m for m in (_miss(e, op, target) for e in entries) if m is not None]
+    if not misses and op.defn.dialect == "msft":
+        return (
+            "it is an operator of onnxruntime's own, which Core ML does not have, and no rule composes it of others",
+            "the model as it was exported, before onnxruntime's optimizer wrote such operators; or a rule of "
+            "your own in a file given with --rules",
+        )
     if not misses:
         return "Core ML has no operator for it, and no rule composes it of others", _OTHERWISE
     nearest = max(misses, key=lambda m: m.near)

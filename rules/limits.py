@@ -7,6 +7,7 @@ from compiler.ir import BOOL, STRING, DType, Op, OptionalType, SequenceType, Ten
 _SEQUENCES = "Core ML has no sequences of tensors that a model could hold or give"
 _OPTIONALS = "Core ML has no optional values"
 _RANDOM = "what it gives is random, so that nothing could be proven about a package"
+_DIFFERENT = "how many different elements there are is only known at run time, and Core ML cannot sort them out"
 _TEXT = "Core ML computes with numbers, not with text"
 
 _BEFORE = "its work done by the app, before the model"
@@ -18,17 +19,25 @@ REASONS: dict[str, tuple[str, str]] = {
         "range of as many rows as a thread of onnxruntime gets, which is known for one row only",
         "a batch of 1, or --precision fp16, with weights that are constants",
     ),
-    "onnx.Det": ("Core ML has no determinants", "the determinant written out for matrices of a known small size"),
-    "onnx.Unique": (
-        "how many different elements there are is only known at run time, and Core ML cannot sort them out",
-        "its work done by the app",
+    "onnx.Det": (
+        "Core ML has no determinants, and rules write out those of one to three rows only",
+        "a model that does without, or a rule of your own in a file given with --rules",
     ),
+    "msft.Inverse": ("Core ML has no matrix inverses", "the inverse computed when the model is made, as a constant"),
+    "msft.Unique": (_DIFFERENT, "its work done by the app"),
+    **dict.fromkeys(
+        ("msft.BeamSearch", "msft.GreedySearch", "msft.Sampling", "msft.WhisperBeamSearch"),
+        (
+            "it runs a model that it holds until a text ends, and Core ML calls no models",
+            "the decoder alone, with its loop in the app (--state keeps the cache)",
+        ),
+    ),
+    **dict.fromkeys(("msft.Tokenizer", "msft.WordConvEmbedding"), (_TEXT, _BEFORE)),
+    "onnx.Unique": (_DIFFERENT, "its work done by the app"),
     "onnx.BitCast": ("Core ML cannot look at the bits of a number as another type", "a Cast, if the value is meant"),
     "onnx.ImageDecoder": ("Core ML cannot decode image files inside a model", "an image input (--image)"),
     "onnx.DeformConv": ("Core ML has no deformable convolution", "a model with GridSample and Conv in its place"),
-    "onnx.MaxUnpool": ("Core ML has no unpooling", "a model that enlarges with Resize or ConvTranspose"),
     "onnx.MaxRoiPool": ("Core ML has no pooling over regions of any size", "a crop, Resize and MaxPool in its place"),
-    "onnx.Col2Im": ("Core ML does not add up overlapping blocks", "a ConvTranspose in its place"),
     "onnx.TfIdfVectorizer": (_TEXT, _BEFORE),
     **dict.fromkeys(
         ("onnx.StringNormalizer", "onnx.StringSplit", "onnx.StringConcat", "onnx.RegexFullMatch"), (_TEXT, _BEFORE)

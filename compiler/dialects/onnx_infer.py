@@ -25,6 +25,9 @@ _CACHE: dict[Any, list[ir.Type]] = {}
 #: Reading contents through a chain of operators is for these, which make a shape out of numbers.
 _SHAPED_BY_CONTENTS = {"onnx.Reshape": 1, "onnx.Expand": 1, "onnx.Tile": 1, "onnx.ConstantOfShape": 0}
 
+#: Operators of com.microsoft whose types onnxruntime does not infer, and ONNX's operators with the same operands.
+_STANDARD = {"msft.Pad": "onnx.Pad"}
+
 
 def infer(
     defn: ir.OpDef,
@@ -133,7 +136,9 @@ def _infer(
         return [_sliced(operands, given)]
     if defn.name == "onnx.GroupNormalization" and operands[0] is not None:
         return [operands[0].type]  # of what it is composed of, ONNX's inference knows no shape
-    if defn.dialect == "msft":
+    if defn.name in _STANDARD:
+        types = _ask_onnx(ir.lookup(_STANDARD[defn.name]), operands, attributes, given, results)
+    elif defn.dialect == "msft":
         types = onnx_msft.infer(defn, operands, attributes, given, results)
     else:
         types = _ask_onnx(defn, operands, attributes, given, results)

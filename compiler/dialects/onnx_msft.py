@@ -64,15 +64,17 @@ def infer(
         session = ort.InferenceSession(model.SerializeToString(), _options(), providers=["CPUExecutionProvider"])
     except Exception:  # onnxruntime raises a class of its own for each of its status codes, with no common base
         return [None] * results
-    return [_type(o, dims) for o in session.get_outputs()]
+    scalars = all(v is None or v.shape == () for v in operands)
+    return [_type(o, dims, scalars) for o in session.get_outputs()]
 
 
-def _type(output: Any, dims: Mapping[str, ir.Dim]) -> ir.Type | None:
+def _type(output: Any, dims: Mapping[str, ir.Dim], scalars: bool) -> ir.Type | None:
+    """The type of an output. onnxruntime spells an unknown rank as it does a scalar's, which comes of scalars only."""
     spelled = output.type
     dtype = onnx_proto.BY_SPELLING.get(spelled.removeprefix("tensor(").removesuffix(")"))
     if dtype is None:
         return None
-    if output.shape is None:
+    if output.shape is None or (not output.shape and not scalars):
         return ir.TensorType(dtype, None)
     # A name that no operand has was made up by onnxruntime.
     return ir.TensorType(dtype, (d if type(d) is int else dims.get(d, ir.UNKNOWN) for d in output.shape))
