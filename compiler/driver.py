@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compiler.errors import UnsupportedError, UserError
 from compiler.garbage import rare_collections
@@ -92,7 +92,7 @@ def compile_model(
 
         module = import_model(model, options, library, report)
         reference, tries = emit.to_prove(model, module, options)
-        made_up = emit.to_compress_by(module, options)
+        made_up = _made_up(module, options)
         emit.know_the_model(module, report)
         before = _drawing(module, options)
         optimize(module, library, report)
@@ -122,6 +122,15 @@ def compile_model(
                 content = page.collect(before, final, report, measurement)
             page.write(options.page, content)
     return Compilation(out.path, final, report)
+
+
+def _made_up(module: Module, options: Options) -> list[dict[str, Any]]:
+    """Inputs to compress by where the user gave none, if there are to be any."""
+    if options.compression is None:
+        return []
+    from compiler.compression.pictures import made_up
+
+    return made_up(module, options.compression)
 
 
 def descend(module: Module, library: Library, report: Report, options: Options) -> None:

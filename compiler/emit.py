@@ -30,10 +30,6 @@ Array = np.ndarray[Any, Any]
 #: How many sets of inputs a proof makes up.
 SETS = {"full": 2, "fast": 1, "off": 0}
 
-#: Sets of inputs that are made up to compress by: how large each is, in shares of what a proof takes. What they agree
-#: on is believed, so they are unlike each other.
-MADE_UP = (1.0, 1.0, 0.1, 0.1)
-
 #: How often operators may be moved to f32 and the package written anew before giving up.
 ROUNDS = 6
 
@@ -176,27 +172,6 @@ def to_prove(
         given = options.inputs if isinstance(options.inputs, Mapping) else samples.from_npz(options.inputs, inputs)
         sets = [samples.fitted(one, module.main) for one in interface.split(given, module.main)]
     return reference, interface.chain(sets, run)
-
-
-def to_compress_by(module: Module, options: Options) -> list[dict[str, Array]]:
-    """Made-up inputs to correct biases by, in the order of the module's.
-
-    None where the user gave some, where weights do not become integers of 8 bits, or where the model takes anything but
-    pictures, the only inputs that can be made up well enough: made-up sounds are noise. They do not depend on how much
-    is proven, so neither does the package.
-    """
-    from compiler.execution import samples
-
-    compression = options.compression
-    if compression is None or not compression.eight_bits or compression.data is not None:
-        return []
-    if not all(samples.is_picture(a.type) for a in module.main.inputs):
-        return []
-    made = samples.generate(module.main, len(MADE_UP), lambda i: sizes_to_try(module, i))
-    return [
-        {name: a * a.dtype.type(size) if a.dtype.kind == "f" else a for name, a in one.items()}
-        for one, size in zip(made, MADE_UP, strict=True)
-    ]
 
 
 def _expected(reference: Reference | None, tries: Sequence[Mapping[str, Array]], report: Report) -> list[list[Array]]:

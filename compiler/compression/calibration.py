@@ -14,7 +14,7 @@ from compiler.ir import Function, Module, Op, TensorType, clone_function, sugges
 from compiler.proof import MilSession
 from passes.compress import activations, windows
 from passes.compress.activations import Histogram, Method, Range
-from passes.compress.calibrated import Means, Statistics, layer_of
+from passes.compress.calibrated import Means, Statistics
 from passes.compress.select import weights
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def statistics(module: Module, data: Sequence[Inputs], library: Library, thresho
     turns: list[dict[str, Statistics]] = [{}]
     size = 0
     for weight in weights(module, threshold):
-        layer = layer_of(weight)
+        layer = windows.layer_of(weight)
         shape = weight.op.result.shape
         if layer is None or layer.block is not module.main.block or shape is None:
             continue
@@ -164,14 +164,13 @@ def means(module: Module, data: Sequence[Inputs], library: Library, threshold: i
     found: dict[str, Means] = {}
     jobs: list[tuple[Op, tuple[int, ...], Means]] = []
     for weight in weights(module, threshold):
-        layer, held = layer_of(weight), weight.op.result.constant
+        layer, held = windows.layer_of(weight), weight.op.result.constant
         if layer is not None and layer.block is module.main.block and held is not None:
             found[weight.name] = Means()
             jobs.append((layer, held.shape, found[weight.name]))
-    rng = np.random.default_rng(SEED)
     for values in _inputs_of(module, [layer for layer, _, _ in jobs], data, library):
         for (layer, shape, into), value in zip(jobs, values, strict=True):
-            into.add(windows.columns(layer, value, shape, rng))
+            into.means.append(windows.mean(layer, value, shape))
     return found
 
 

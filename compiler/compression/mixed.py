@@ -29,11 +29,14 @@ MOST_SAMPLES = 4
 _ROUNDS = 6
 
 
+_INTEGERS = Linear(rounding="balanced")
+
+
 def candidates(ios: int) -> tuple[Scheme, ...]:
     """The schemes to choose from, strongest last."""
     if ios >= 18:
-        return Linear(), Palette(6), Palette(4, 16), Palette(3, 16), Palette(2, 16)
-    return Linear(), Palette(6), Palette(4), Palette(2)
+        return _INTEGERS, Palette(6), Palette(4, 16), Palette(3, 16), Palette(2, 16)
+    return _INTEGERS, Palette(6), Palette(4), Palette(2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,9 +65,10 @@ class Settings:
         return self.scheme is not None or self.mixed
 
     @property
-    def eight_bits(self) -> bool:
-        """Whether weights become integers of 8 bits."""
-        return isinstance(self.scheme, Linear) and self.scheme.bits == 8
+    def corrects_biases(self) -> bool:
+        """Whether biases are corrected without data: where weights become integers of 8 bits, but not as coremltools
+        makes them."""
+        return isinstance(self.scheme, Linear) and self.scheme.bits == 8 and self.scheme.rounding == "balanced"
 
     @staticmethod
     def of(

@@ -88,7 +88,7 @@ def _array(
         return np.ones(shape, dtype.numpy)
     if dtype is BOOL:
         return np.ones(shape, np.bool_)
-    if dtype.is_float and (axes := _picture_axes(shape)) is not None:
+    if dtype.is_float and (axes := picture_axes(shape)) is not None:
         picture = np.stack([_picture(rng, *axes) for _ in range(shape[0])])
         picture = (picture + 1.5) / 3.0 if uniform else picture + 0.1 * rng.standard_normal(picture.shape)
         channel = 1 if shape[1] in _CHANNELS else 3
@@ -110,10 +110,10 @@ def is_picture(type_: Type) -> bool:
     """Whether an input of a type is given a picture."""
     if not isinstance(type_, TensorType) or type_.shape is None or not type_.dtype.is_float:
         return False
-    return _picture_axes(tuple(d if isinstance(d, int) else 2 for d in type_.shape)) is not None
+    return picture_axes(tuple(d if isinstance(d, int) else 2 for d in type_.shape)) is not None
 
 
-def _picture_axes(shape: tuple[int, ...]) -> tuple[int, int] | None:
+def picture_axes(shape: tuple[int, ...]) -> tuple[int, int] | None:
     """Height and width of what has the shape of pictures, channels first or last; None for anything else."""
     if len(shape) != 4:
         return None

@@ -14,9 +14,10 @@ from passes.compress.compensate import compensate, output_error
 from passes.compress.encode import Axes, Encoded, encode
 from passes.compress.linear import Quantized, bounds, spread
 from passes.compress.palette import Palettized
-from passes.compress.run import Encoder, array
+from passes.compress.run import Encoder, array, plain
 from passes.compress.schemes import Linear, Palette, Scheme
 from passes.compress.select import Weight
+from passes.compress.windows import layer_of
 
 Array = np.ndarray[Any, Any]
 
@@ -63,25 +64,6 @@ class Means:
 
     means: list[Array] = field(default_factory=list)
 
-    def add(self, columns: Array) -> None:
-        """Takes in (groups, number, columns)."""
-        self.means.append(columns.mean(axis=1, dtype=np.float64))
-
-
-def layer_of(weight: Weight) -> Op | None:
-    """The layer that a weight belongs to: of several that share it the first, if all see it in the same way."""
-    users = list(weight.op.result.users)
-    if any(windows.input_of(u, weight.op.result) is None for u in users):
-        return None
-    first = users[0]
-    same = all(
-        u.name == first.name
-        and u.attributes.get("groups") == first.attributes.get("groups")
-        and u.attributes.get("transpose_y") == first.attributes.get("transpose_y")
-        for u in users
-    )
-    return first if same else None
-
 
 def encoder(statistics: Mapping[str, Statistics]) -> Encoder:
     """An encoder for :func:`passes.compress.run.run` that uses what is known of weights by name."""
@@ -99,7 +81,7 @@ def encoder(statistics: Mapping[str, Statistics]) -> Encoder:
         whole, layer = array(weight), layer_of(weight)
         known = statistics.get(weight.name)
         if known is None or layer is None or not known.count:
-            return encode(whole, scheme, axes)
+            return plain(weight, scheme, axes)
         h = known.h
         diagonal = np.einsum("gii->gi", h).astype(np.float64)
         seen = np.broadcast_to(diagonal[:, None, :], windows.rows(layer, whole).shape)

@@ -11,10 +11,13 @@ import numpy as np
 
 from compiler.ir import Module
 from passes.compress import emit
+from passes.compress.balance import balance
 from passes.compress.encode import Axes, Encoded, NotCompressibleError, bits, encode, error
 from passes.compress.fit import fitted
-from passes.compress.schemes import Scheme
+from passes.compress.linear import Quantized
+from passes.compress.schemes import Linear, Scheme
 from passes.compress.select import THRESHOLD, Weight, is_elementwise, weights
+from passes.compress.windows import layer_of
 
 Array = np.ndarray[Any, Any]
 
@@ -85,8 +88,12 @@ def run(
 
 
 def plain(weight: Weight, scheme: Scheme, axes: Axes) -> Encoded:
-    """The encoder that looks at the weight alone."""
-    return encode(array(weight), scheme, axes)
+    """The encoder that looks at the weight alone, and at what kind of layer takes it."""
+    made = encode(array(weight), scheme, axes)
+    if isinstance(scheme, Linear) and scheme.rounding == "balanced" and isinstance(made, Quantized):
+        layer = layer_of(weight)
+        return made if layer is None else balance(layer, array(weight), made, scheme)
+    return made
 
 
 def array(weight: Weight) -> Array:

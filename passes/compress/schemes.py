@@ -7,13 +7,14 @@ settings give the same bits.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from compiler.errors import UserError
 from compiler.ir import suggest
 
 Granularity = Literal["tensor", "channel", "block"]
+Rounding = Literal["nearest", "balanced"]
 LinearType = Literal["int8", "uint8", "int4", "uint4"]
 
 #: Bits of an index into a palette, and the release that takes them.
@@ -30,12 +31,15 @@ class Linear:
             for signed integers; affine otherwise.
         granularity: one scale for the tensor, for each output channel, or for each ``block`` input channels of each
             output channel.
+        rounding: ``nearest`` as coremltools does, or ``balanced``: sums over kernels and channels of a layer stay (see
+            :mod:`passes.compress.balance`).
     """
 
     dtype: LinearType = "int8"
     symmetric: bool = True
     granularity: Granularity = "channel"
     block: int = 32
+    rounding: Rounding = "nearest"
 
     @property
     def bits(self) -> int:
@@ -120,7 +124,7 @@ class Sparse:
 
 Scheme = Linear | Palette | Sparse
 
-_LINEAR = re.compile(r"(u?int[48])(?:-(affine))?(?:-(tensor|channel|block(\d+)))?")
+_LINEAR = re.compile(r"(u?int[48])(?:-(affine))?(?:-(tensor|channel|block(\d+)))?(-nearest)?")
 _PALETTE = re.compile(r"palette(\d+)(?:-(?:group(\d+)))?(-scaled)?(-uniform|-unique)?")
 _SPARSE = re.compile(r"sparse(\d+)(?:of(\d+))?")
 
@@ -131,9 +135,10 @@ NAMES = ("int8", "uint8", "int4", "uint4", "palette8", "palette6", "palette4", "
 def parse(text: str, ios: int) -> Scheme:
     """The scheme that a name stands for, in the best form that the release has.
 
-    ``int8``, ``uint8``, ``int4`` and ``uint4`` take ``-affine`` and ``-tensor``, ``-channel`` or ``-block32`` behind;
-    ``palette4`` takes ``-group16``, ``-scaled`` and ``-uniform`` or ``-unique``; ``sparse50`` makes half the elements
-    zero and ``sparse2of4`` two of every four. ``sparse50+int8`` is a joint form. Plain ``int4`` is in blocks of 32.
+    ``int8``, ``uint8``, ``int4`` and ``uint4`` take ``-affine`` and ``-tensor``, ``-channel`` or ``-block32`` behind,
+    and ``-nearest`` behind that for coremltools' rounding; ``palette4`` takes ``-group16``, ``-scaled`` and
+    ``-uniform`` or ``-unique``; ``sparse50`` makes half the elements zero and ``sparse2of4`` two of every four.
+    ``sparse50+int8`` is a joint form. Plain ``int4`` is in blocks of 32.
 
     Raises:
         UserError: no scheme is called so, or the release cannot hold it.
@@ -147,13 +152,14 @@ def parse(text: str, ios: int) -> Scheme:
 def _plain(text: str) -> Linear | Palette:
     found = _LINEAR.fullmatch(text)
     if found is not None:
-        dtype, affine, where, block = found.groups()
+        dtype, affine, where, block, nearest = found.groups()
         if where is None:
             where, block = ("block", "32") if dtype.endswith("int4") else ("channel", None)
         granularity: Granularity = "block" if where.startswith("block") else where  # type: ignore[assignment]
         if block is not None and int(block) < 2:
             raise UserError(f"'{text}' has blocks of {block}", "blocks of 2 or more, as int4-block32")
-        return Linear(dtype, affine is None, granularity, int(block) if block else 32)  # type: ignore[arg-type]
+        rounding: Rounding = "balanced" if nearest is None else "nearest"
+        return Linear(dtype, affine is None, granularity, int(block) if block else 32, rounding)  # type: ignore[arg-type]
     found = _PALETTE.fullmatch(text)
     if found is not None:
         bits, group, scaled, mode = found.groups()
@@ -172,6 +178,9 @@ def _sparse(text: str, ios: int) -> Sparse:
         raise UserError(f"no way to make weights sparse is called '{head}'", "sparse50 for half, or sparse2of4")
     first, second = int(found[1]), found[2]
     values = _plain(tail) if plus else None
+    if isinstance(values, Linear):
+        # Sums would have to be kept over the elements that are left.
+        values = replace(values, rounding="nearest")
     if second is None:
         if not 0 < first < 100:
             raise UserError(f"'{head}' leaves nothing to do or nothing at all", "sparse1 to sparse99, in percent")

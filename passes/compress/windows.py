@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from compiler.ir import Op, Value
+from passes.compress.select import Weight
 
 Array = np.ndarray[Any, Any]
 
@@ -28,6 +29,21 @@ def input_of(op: Op, weight: Value) -> Value | None:
         x = op.operand("x")
         return None if x is weight or op.attributes["transpose_x"] else x
     return None
+
+
+def layer_of(weight: Weight) -> Op | None:
+    """The layer that a weight belongs to: of several that share it the first, if all see it in the same way."""
+    users = list(weight.op.result.users)
+    if any(input_of(u, weight.op.result) is None for u in users):
+        return None
+    first = users[0]
+    same = all(
+        u.name == first.name
+        and u.attributes.get("groups") == first.attributes.get("groups")
+        and u.attributes.get("transpose_y") == first.attributes.get("transpose_y")
+        for u in users
+    )
+    return first if same else None
 
 
 def rows(op: Op, weight: Array) -> Array:
@@ -47,6 +63,35 @@ def back(op: Op, matrix: Array, shape: Sequence[int]) -> Array:
     return np.ascontiguousarray(matrix[0].T if turned else matrix[0])
 
 
+def mean(op: Op, x: Array, shape: Sequence[int]) -> Array:
+    """The mean of all columns that a layer's input ``x`` holds: (groups, length), f64.
+
+    Args:
+        shape: of the weight.
+    """
+    if op.name != "mil.conv":
+        whole: Array = x.reshape(-1, x.shape[-1]).mean(axis=0, dtype=np.float64)[None]
+        return whole
+    kernel, strides, dilations, padded = _padded(op, x, shape)
+    counts = [(p - d * (k - 1) - 1) // s + 1 for p, k, s, d in zip(padded.shape[2:], kernel, strides, dilations)]
+    found = np.empty((x.shape[1], *kernel))
+    axes = (0, *range(2, x.ndim))
+    for at in np.ndindex(*kernel):
+        seen = [slice(i * d, i * d + (n - 1) * s + 1, s) for i, d, n, s in zip(at, dilations, counts, strides)]
+        found[(slice(None), *at)] = padded[(slice(None), slice(None), *seen)].mean(axis=axes, dtype=np.float64)
+    return found.reshape(op.attributes["groups"], -1)
+
+
+def _padded(op: Op, x: Array, shape: Sequence[int]) -> tuple[Sequence[int], Sequence[int], Sequence[int], Array]:
+    """Kernel sizes, strides and dilations of a convolution, and its input with zeros around it."""
+    n = len(shape) - 2
+    kernel = shape[2:]
+    strides = op.attributes["strides"] or (1,) * n
+    dilations = op.attributes["dilations"] or (1,) * n
+    reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel)]
+    return kernel, strides, dilations, np.pad(x, [(0, 0), (0, 0), *_pads(op, x.shape[2:], reach, strides)])
+
+
 def columns(op: Op, x: Array, shape: Sequence[int], rng: np.random.Generator) -> Array:
     """The columns that a layer's input ``x`` holds: (groups, number of columns, length).
 
@@ -59,11 +104,8 @@ def columns(op: Op, x: Array, shape: Sequence[int], rng: np.random.Generator) ->
             flat = flat[rng.choice(len(flat), MOST_COLUMNS, replace=False)]
         return flat[None]
     n = len(shape) - 2
-    kernel = shape[2:]
-    strides = op.attributes["strides"] or (1,) * n
-    dilations = op.attributes["dilations"] or (1,) * n
+    kernel, strides, dilations, padded = _padded(op, x, shape)
     reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel)]
-    padded = np.pad(x, [(0, 0), (0, 0), *_pads(op, x.shape[2:], reach, strides)])
     axes = tuple(range(2, 2 + n))
     windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=axes)
     thinned = [slice(None)] * 2 + [slice(None, None, s) for s in strides] + [slice(None, None, d) for d in dilations]

@@ -96,10 +96,10 @@ module @m {
     dense = np.float32([[0.5, 0.5], [0.25, 0.5], [0.5, 0.25]])  # the second row lost of x₀, the third of x₁
     known = Means()
     for x in ([1.0, 4.0], [1.0, -4.0]):
-        known.add(np.float32([[x]]))
+        known.means.append(np.float64([x]))
     np.testing.assert_allclose(correction(weight, dense, known), [0.0, 0.25, 0.0])
     sure = Means()
-    sure.add(np.float32([[[1.0, -4.0]]]))
+    sure.means.append(np.float64([[1.0, -4.0]]))
     np.testing.assert_allclose(correction(weight, dense, sure), [0.0, 0.25, -1.0])
 
 
@@ -131,6 +131,7 @@ def test_windows_are_what_a_convolution_multiplies(groups, strides, dilations, p
     got = got.transpose(1, 0, 2).reshape(2, *want.shape[2:], 16).transpose(0, 3, 1, 2)
     np.testing.assert_allclose(got, want, atol=1e-4)
     np.testing.assert_array_equal(windows.back(op, windows.rows(op, w), w.shape), w)
+    np.testing.assert_allclose(windows.mean(op, x, w.shape), columns.mean(axis=1), atol=1e-6)
 
 
 def test_ranges():

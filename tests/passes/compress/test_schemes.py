@@ -13,11 +13,12 @@ from passes.compress.fit import fitted
 @pytest.mark.parametrize(
     ("text", "scheme"),
     [
-        ("int8", Linear()),
-        ("uint8-affine-tensor", Linear("uint8", False, "tensor")),
-        ("int4", Linear("int4", True, "block", 32)),
-        ("int4-channel", Linear("int4", True, "channel")),
-        ("uint4-affine-block16", Linear("uint4", False, "block", 16)),
+        ("int8", Linear(rounding="balanced")),
+        ("int8-nearest", Linear()),
+        ("uint8-affine-tensor", Linear("uint8", False, "tensor", rounding="balanced")),
+        ("int4", Linear("int4", True, "block", 32, "balanced")),
+        ("int4-channel-nearest", Linear("int4", True, "channel")),
+        ("uint4-affine-block16", Linear("uint4", False, "block", 16, "balanced")),
         ("palette6", Palette(6)),
         ("palette4-group16-scaled", Palette(4, 16, True)),
         ("palette2-unique", Palette(2, mode="unique")),
