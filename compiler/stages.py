@@ -100,6 +100,29 @@ def optimize(module: Module, library: Library, report: Report) -> None:
         stage.result = f"{before} → {number_of_ops(module)} ops"
 
 
+#: The stages that :func:`seen_by` knows, in their order.
+SEEN = ("canonicalize", "fuse", "lower", "metal")
+
+
+def seen_by(stage: str, model: str | Path | onnx.ModelProto, options: Options, library: Library) -> Module:
+    """A model as a stage of :data:`SEEN` finds it: what the stages before have made of it.
+
+    Raises:
+        UserError: the model cannot be used.
+    """
+    from passes import agree, cse
+
+    report = Report(str(model), options.target)
+    module = import_model(model, options, library, report)
+    if stage == "fuse":
+        run(agree, module)
+        run(cse, module)
+        rewrite(library, module, "canonicalize", report)
+    elif stage != "canonicalize":
+        optimize(module, library, report)
+    return module
+
+
 def lower(module: Module, library: Library, report: Report) -> None:
     """Stages lower and the unit's own: every onnx.* operator becomes mil.* operators that the target takes.
 

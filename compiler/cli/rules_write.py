@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -120,11 +120,21 @@ def new_command(
     to: Annotated[str | None, typer.Option(help="The operator to put in their place.", show_default=False)] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", show_default="printed")] = None,
 ) -> None:
-    """Draft a rule from nodes of a model: the pattern, constants as literals or const, conditions on uses."""
-    from compiler import frontend
+    """Draft a rule from nodes of a model, as its stage finds them: the pattern, constants as literals or const,
+    conditions on uses."""
+    from compiler import stages
+    from compiler.errors import UserError
+    from compiler.ir import suggest
+    from compiler.options import Options
     from compiler.rewrite.draft import draft
+    from compiler.target import Target
 
-    text = draft(frontend.load(source), [n.strip() for n in nodes.split(",")], name, stage, to)
+    if stage not in stages.SEEN:
+        remedy = f"one of {', '.join(stages.SEEN)}"
+        raise UserError(f"no rules are drafted for a stage '{stage}'{suggest(stage, stages.SEEN)}", remedy)
+    shapes: Any = None  # what is open stays open
+    seen = stages.seen_by(stage, source, Options(Target.of("ane"), shapes), _library(None))
+    text = draft(seen, [n.strip() for n in nodes.split(",")], name, stage, to)
     if output is None:
         typer.echo(text, nl=False)
     else:

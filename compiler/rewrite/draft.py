@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -18,35 +18,61 @@ def draft(module: Module, nodes: Sequence[str], name: str, stage: str = "fuse", 
     """The text of a rule file whose pattern is some operators of a model.
 
     Args:
-        nodes: names of nodes of the source model.
+        module: the model as the stage finds it.
+        nodes: names of nodes of the source model, or of their outputs.
         name: of the rule.
         to: an operator to put in their place, given what enters the pattern; None: the same again, to be edited.
 
     Raises:
-        UserError: the model has no such node, or the nodes hang together in no way.
+        UserError: the stage finds nothing of a node, only constants, or what does not hang together.
     """
-    ops = _found(module, nodes)
+    ops = _found(module, nodes, stage)
     return _Draft(ops, name, stage, to).text()
 
 
-def _found(module: Module, nodes: Sequence[str]) -> list[Op]:
-    by_name: dict[str, Op] = {}
+def _found(module: Module, nodes: Sequence[str], stage: str) -> list[Op]:
+    """All operators that come from nodes, in order: one may have become several, or several one."""
+    by_name: dict[str, list[Op]] = {}
     for op in module.walk():
-        for n in op.loc.nodes:
-            by_name.setdefault(n, op)
-        for r in op.results:
-            by_name.setdefault(r.name, op)
+        for n in {*op.loc.nodes, *(r.name for r in op.results)}:
+            by_name.setdefault(n, []).append(op)
     for n in nodes:
         if n not in by_name:
-            raise UserError(f"the model has no node called '{n}'{suggest(n, by_name)}", "planish show MODEL lists them")
-    chosen = {by_name[n] for n in nodes}
-    return [op for op in module.walk() if op in chosen and op.defn.constant is None]
+            raise UserError(
+                f"stage {stage} finds no operator of a node '{n}'{suggest(n, by_name)}",
+                "planish show MODEL lists the nodes; what does nothing is gone before the stage",
+            )
+    chosen = {op for n in nodes for op in by_name[n] if op.defn.constant is None}
+    if not chosen:
+        raise UserError("the nodes are all constants", "name at least one that computes something")
+    ops = [op for op in module.walk() if op in chosen]
+    together = _reached(ops[0], chosen)
+    for op in ops:
+        if op not in together:
+            raise UserError(
+                f"{op.name} of node '{next(iter(op.loc.nodes), '?')}' has nothing to do with the other operators",
+                "nodes that use each other's results, or one value together",
+            )
+    return ops
+
+
+def _reached(start: Op, among: Set[Op]) -> set[Op]:
+    """The operators that hang together with one of them: by a result, or by a value that both use."""
+    seen = {start}
+    todo = [start]
+    while todo:
+        op = todo.pop()
+        values = [v for v in op.operands if v is not None and v.constant is None]
+        near = [v.op for v in values if v.op is not None] + [u for v in (*values, *op.results) for u in v.users]
+        for other in near:
+            if other in among and other not in seen:
+                seen.add(other)
+                todo.append(other)
+    return seen
 
 
 class _Draft:
     def __init__(self, ops: Sequence[Op], name: str, stage: str, to: str | None) -> None:
-        if not ops:
-            raise UserError("the nodes are all constants", "name at least one that computes something")
         self.ops, self.name, self.stage, self.to = ops, name, stage, to
         self.names: dict[Value, str] = {}
         self.steps = 0
