@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from compiler.ir import TensorType, Value
+from compiler.ir import I64, TensorType, Value
 from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline
 from rules.natives_msft import HIDDEN, attend, hidden_keys, used_results
@@ -124,8 +124,8 @@ _UNSUPPORTED = {
 
 
 def group_query(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
-    """GroupQueryAttention where every sequence is as long as the batch says: one cache of a known length, behind which
-    the new keys go."""
+    """GroupQueryAttention: new keys go behind a cache of a known size, or behind as much of it as each sequence fills,
+    where lengths are computed."""
     a, q, k, v, at = m.a, m.q, m.k, m.v, m.at
     for name, plain in _UNSUPPORTED.items():
         if (a.get(name) if a.get(name) is not None else plain[0]) not in plain:
@@ -143,10 +143,17 @@ def group_query(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
         parts = np.array([heads * size, groups * size, groups * size])
         q, k, v = b.op("onnx.Split", [q, parts], {"axis": 2}, results=3)
     past = 0 if m.past_k is None else _sizes(m.past_k, "the cache")[2]
-    if m.lengths.constant is None or m.total.constant is None:
-        raise Decline("the lengths of sequences are computed at run time")
-    if int(m.total.constant.reshape(-1)[0]) != past + length or np.any(m.lengths.constant != past + length - 1):
-        raise Decline("sequences of several lengths, or a cache that is written in place")
+    if m.total.constant is None:
+        raise Decline("the length of the longest sequence is computed at run time")
+    if int(m.total.constant.reshape(-1)[0]) != past + length:
+        raise Decline("a cache that is written in place")
+    if past and len(m.ys) < 3:
+        raise Decline("onnxruntime looks at a cache only where the next one is asked for")
+    filled: Value | None = None
+    if m.lengths.constant is None or np.any(m.lengths.constant != past + length - 1):
+        if m.past_k is None or m.past_v is None:
+            raise Decline("lengths that are computed, or several, are known to onnxruntime behind a cache only")
+        filled = b.op("onnx.Add", [b.op("onnx.Reshape", [m.lengths, np.array([-1, 1])]), np.int32(1 - length)])
     q, k, v = _heads(b, q, heads), _heads(b, k, groups), _heads(b, v, groups)
     size = _sizes(q, "the queries")[3]
     if a.get("do_rotary"):
@@ -154,23 +161,62 @@ def group_query(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
             batch = _sizes(q, "the queries")[0]
             if batch < 0:
                 raise Decline("the number of sequences is not known")
-            steps = np.arange(past, past + length, dtype=np.int64)
-            at = b.constant(np.broadcast_to(steps, (batch, length)).copy(), "onnx")
+            steps = np.broadcast_to(np.arange(length, dtype=np.int64), (batch, length)).copy()
+            if filled is None:
+                at = b.constant(steps + past, "onnx")
+            else:
+                at = b.op("onnx.Add", [b.op("onnx.Cast", [filled], {"to": I64}), steps])
         if m.cos is None or m.sin is None:
             raise Decline("it turns by no angles")
         turned = 2 * _sizes(m.cos, "the cosines")[1]
         turn = {"interleaved": a.get("rotary_interleaved") or 0, "rotary_embedding_dim": turned if turned < size else 0}
         q, k = (_turned(b, one, at, m.cos, m.sin, length, turn) for one in (q, k))
     if m.past_k is not None and m.past_v is not None:
-        k, v = (b.op("onnx.Concat", [old, new], {"axis": 2}) for old, new in ((m.past_k, k), (m.past_v, v)))
+        k, v = (_behind(b, old, new, filled) for old, new in ((m.past_k, k), (m.past_v, v)))
     dtype = m.q.type.dtype.numpy
     window = -1 if a.get("local_window_size") is None else a["local_window_size"]
     if window != -1 and window < 1:
         raise Decline("queries see no key")
-    summands: Sequence[Any] = [m.add, _later(dtype, length, past + length, past, window)]
+    later = (
+        _later(dtype, length, past + length, past, window)
+        if filled is None
+        else _later_than(b, filled, dtype, length, past + length, window)
+    )
+    summands: Sequence[Any] = [m.add, later]
     keys, values = (_repeated(b, one, heads // groups) for one in (k, v))
     seen = attend(b, q, keys, values, a.get("scale") or size**-0.5, summands, a.get("softcap") or 0.0)
     return used_results(m, _joined(b, seen, length, heads * size), k, v)
+
+
+def _behind(b: RuleBuilder, old: Value, new: Value, filled: Value | None) -> Value:
+    """(batch, groups, length, size) of a cache, of which ``filled``, (batch, 1), elements count or all, and behind them
+    what is new; zeros follow to the length of both."""
+    if filled is None:
+        return b.op("onnx.Concat", [old, new], {"axis": 2})  # type: ignore[no-any-return]
+    _, groups, past, size = _sizes(old, "the cache")
+    length = _sizes(new, "the new keys")[2]
+    places = np.arange(past + length, dtype=np.int32).reshape(1, 1, -1, 1)
+    start = b.op("onnx.Unsqueeze", [filled, np.array([1, 3])])  # (batch, 1, 1, 1)
+    rank = b.op("onnx.Sub", [places, start])
+    zero = np.zeros((), new.type.dtype.numpy)  # type: ignore[union-attr]
+    wide = b.op("onnx.Pad", [old, np.array([0, 0, 0, 0, 0, 0, length, 0]), zero], {"mode": "constant"})
+    taken = b.op("onnx.Clip", [rank, np.int32(0), np.int32(length - 1)])
+    taken = b.op("onnx.Expand", [taken, np.array([1, groups, past + length, size])])
+    tail = b.op("onnx.Where", [
+        b.op("onnx.Less", [rank, np.int32(length)]), b.op("onnx.GatherElements", [new, taken], {"axis": 2}), zero
+    ])  # fmt: skip
+    return b.op("onnx.Where", [b.op("onnx.Less", [rank, np.int32(0)]), wide, tail])  # type: ignore[no-any-return]
+
+
+def _later_than(b: RuleBuilder, filled: Value, dtype: Any, length: int, keys: int, window: int) -> Value:
+    """:func:`_later` behind as many keys as ``filled``, (batch, 1), says: (batch, 1, length, keys)."""
+    apart = np.arange(length, dtype=np.int32)[:, None] - np.arange(keys, dtype=np.int32)
+    distance = b.op("onnx.Add", [b.op("onnx.Unsqueeze", [filled, np.array([1, 3])]), apart])
+    hidden = b.op("onnx.Less", [distance, np.int32(0)])
+    if window > 0:
+        hidden = b.op("onnx.Or", [hidden, b.op("onnx.GreaterOrEqual", [distance, np.int32(window)])])
+    lowest = dtype.type(max(HIDDEN, float(np.finfo(dtype).min)))
+    return b.op("onnx.Where", [hidden, lowest, dtype.type(0)])  # type: ignore[no-any-return]
 
 
 def _repeated(b: RuleBuilder, value: Value, times: int) -> Value:

@@ -113,6 +113,26 @@ def test_group_query_attention(options):
     refuses("msft.GroupQueryAttention", [q, k, v, None, None, C([2, 1], np.int32), ends[1]], heads, results=3)
 
 
+@pytest.mark.parametrize("options", [{}, {"do_rotary": 1}, {"local_window_size": 3}])
+def test_group_query_attention_of_computed_lengths(options):
+    heads = {"num_heads": 4, "kv_num_heads": 2, **options}
+    tables = [C(rand(16, 8)), C(rand(16, 8, seed=2))] if "do_rotary" in options else []
+    q, k, v = rand(2, 1, 64), rand(2, 1, 32, seed=2), rand(2, 1, 32, seed=3)
+    cache = [rand(2, 2, 5, 16, seed=i) for i in range(2)]
+    for lengths in (np.array([2, 5], np.int32), np.array([5, 5], np.int32), C(np.array([0, 3], np.int32))):
+        operands = [q, k, v, *cache, lengths, C(6, np.int32), *tables]
+        check("msft.GroupQueryAttention", operands, heads, results=3, **CLOSE)
+    several = [rand(1, n, w, seed=w) for n, w in ((3, 64), (3, 32), (3, 32))]
+    caches = [c[:1] for c in cache]
+    check(
+        "msft.GroupQueryAttention",
+        [*several, *caches, np.array([5], np.int32), C(8, np.int32), *tables],
+        heads, results=3, **CLOSE,
+    )  # fmt: skip
+    refuses("msft.GroupQueryAttention", [q, k, v, *cache, np.array([2, 5], np.int32), np.array(6, np.int32)], heads, 3)
+    refuses("msft.GroupQueryAttention", [q, k, v, None, None, np.array([0, 0], np.int32), C(1, np.int32)], heads, 3)
+
+
 def test_fused_gemm():
     a, w, c = rand(2, 3), C(rand(4, 3)), C(rand(4))
     check("msft.FusedGemm", [a, w, c], {"activation": "Relu", "transB": 1, "alpha": 0.5, "beta": 2.0}, **CLOSE)
