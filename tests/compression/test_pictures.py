@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from compiler.compression import Settings
 from compiler.compression.pictures import leaves, made_up, strokes
+from compiler.compression.settings import Settings
 from compiler.ir import F32, Function, Module, TensorType
 
 
