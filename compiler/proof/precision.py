@@ -48,6 +48,7 @@ class Trial:
     library: Library
     os: str
     limit: float | None = None
+    in_range: bool = False  # whether half precision is known to hold all values on all inputs
 
     def judge_full(self) -> Verdict:
         """The verdict on the module before half precision, by the limits of half precision."""
@@ -61,6 +62,7 @@ class Trial:
         """The verdict by the limits of half precision. The sets of inputs after one that fails are not run."""
         session = MilSession(module, self.library)
         names, ours = self.lowered.main.output_names, []
+        verdict = Verdict("passed", "fp16")
         for inputs in self.inputs:
             ours.append(session.run(inputs))
             verdict = judge(names, ours, self.expected[: len(ours)], "fp16", self.limit)
@@ -71,7 +73,8 @@ class Trial:
 
 def culprits(trial: Trial, keep: Mapping[Op, str]) -> dict[Op, str]:
     """The operators of ``trial.lowered`` that must join ``keep`` for half precision to hold; empty if none helps."""
-    out_of_range = {op: why for op, why in _out_of_range(trial).items() if op not in keep}
+    lost = {} if trial.in_range else _out_of_range(trial)
+    out_of_range = {op: why for op, why in lost.items() if op not in keep}
     if out_of_range:
         return out_of_range
     return _search(trial, dict(keep))
@@ -90,6 +93,7 @@ def rescaled(trial: Trial) -> str:
             finite = np.abs(array[np.isfinite(array)])
             largest[value] = max(largest.get(value, 0.0), float(finite.max(initial=0.0)))
             why = why or (half.constant_loss(array, VALUE_LOSS) or "").replace("constant", "value", 1)
+    trial.in_range = not why
     count = rescale.run(trial.lowered, largest) if why else 0
     return f"scaled {count} values by powers of two: {why}" if count else ""
 
