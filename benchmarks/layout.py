@@ -5,7 +5,8 @@
 A layout operator (transpose, reshape, expand_dims, squeeze and their like) is *inside* if some operator that computes
 stands before it and some behind it; casts compute nothing. Operators are counted in the packages, casts included and
 constants not. Ours is compiled for the release that Apple's package asks for. The limit of an error is 2e-2, or twice
-what half precision costs Apple's own package of the pair.
+what half precision costs Apple's own package of the pair. *Padding* is what the Neural Engine adds to the values of a
+package, in percent of their bytes: their last axis is padded to 64 bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from compiler import driver, errors
+from compiler import driver, errors, hardware
+from compiler.ir import Module, TensorType
 from compiler.proof import read_package
 from compiler.report import number_of_ops
 from compiler.target import RELEASES, Target
@@ -47,7 +49,7 @@ def measure(folder: Path, unit: str, verify: str) -> dict[str, Any]:
     row: dict[str, Any] = {"model": folder.name, "target": unit, "os": os}
     if (folder / "apple.mlpackage").is_dir():
         apple = read_package(folder / "apple.mlpackage")
-        row["apple"] = {"inside": layout.interior(apple), "ops": number_of_ops(apple)}
+        row["apple"] = {"inside": layout.interior(apple), "ops": number_of_ops(apple), "padding": padding(apple)}
     floor = max(meta.get("mil_interp_fp16_rounded_rel_err_per_output") or [0.0])
     row["limit"] = max(2e-2, 2 * floor)
     with tempfile.TemporaryDirectory() as temporary:
@@ -58,22 +60,39 @@ def measure(folder: Path, unit: str, verify: str) -> dict[str, Any]:
             row["refused"] = str(e).splitlines()[0]
             return row
         package = read_package(done.path)
-        row["ours"] = {"inside": layout.interior(package), "ops": number_of_ops(package), "fp32": len(done.report.kept)}
+        row["ours"] = {"inside": layout.interior(package), "ops": number_of_ops(package), "padding": padding(package)}
+        row["fp32"] = len(done.report.kept)
         row["seconds"] = done.report.seconds
         worst = done.report.verify.worst
         row["error"] = worst[1].badness if worst is not None else None
     return row
 
 
+def padding(module: Module) -> tuple[int, int]:
+    """The bytes of all values of a package that have known shapes, and what padding on the Neural Engine adds."""
+    plain = full = 0
+    for op in module.main.block.ops:
+        for value in op.results if op.defn.constant is None else ():
+            if isinstance(value.type, TensorType) and value.type.is_static:
+                full += hardware.footprint(value, "ane")
+                plain += hardware.footprint(value, "cpu")
+    return plain, full - plain
+
+
+def percent(padding: tuple[int, int]) -> str:
+    plain, added = padding
+    return f"{100 * added / plain:.0f} %" if plain else ""
+
+
 def line(row: dict[str, Any]) -> str:
     head = f"| {row['model']} | {row['target']} {row['os']} "
     if "refused" in row:
-        return f"{head}| | | | | | {row['refused'][:90]} |"
-    ours, apple = row["ours"], row.get("apple", {"inside": "", "ops": ""})
+        return f"{head}| | | | | | | | {row['refused'][:90]} |"
+    ours, apple = row["ours"], row.get("apple", {"inside": "", "ops": "", "padding": (0, 0)})
     error = "" if row["error"] is None else f"{row['error']:.1e}"
     return (
-        f"{head}| {ours['inside']} | {apple['inside']} | {ours['ops']} | {apple['ops']} | {error} "
-        f"| {ours['fp32'] or ''} |"
+        f"{head}| {ours['inside']} | {apple['inside']} | {ours['ops']} | {apple['ops']} "
+        f"| {percent(ours['padding'])} | {percent(apple['padding'])} | {error} | {row['fp32'] or ''} |"
     )
 
 
@@ -89,6 +108,9 @@ def sums(rows: list[dict[str, Any]]) -> list[str]:
                 ours, apple = sum(r["ours"][key] for r in some), sum(r["apple"][key] for r in some)
                 if apple:
                     out.append(f"{unit}, {title}: {key} {ours} of {apple}, {ours / apple:.3f}")
+        if unit == "ane":
+            added = [sum(r[side]["padding"][1] for r in mine) / 1e6 for side in ("ours", "apple")]
+            out.append(f"ane, all pairs: padding {added[0]:.1f} MB of {added[1]:.1f} MB")
         over = [r["model"] for r in mine if r["ours"]["ops"] > r["apple"]["ops"]]
         out.append(f"{unit}: more operators than Apple's on {', '.join(over) or 'none'}")
     off = [f"{r['model']} {r['target']}" for r in rows if r.get("error") is not None and r["error"] > r["limit"]]
@@ -106,7 +128,9 @@ def main() -> int:
     folders = [Path(f) for f in arguments.folders if Path(f).is_dir()]
     names = {f for f in arguments.folders if not Path(f).is_dir()}
     rows = []
-    print("| model | for | inside | Apple | operators | Apple | error | in fp32 |\n|---|---|---|---|---|---|---|---|")
+    print(
+        "| model | for | inside | Apple | operators | Apple | padding | Apple | error | in fp32 |\n" + "|---" * 10 + "|"
+    )
     for unit in arguments.target or ["ane"]:
         for folder in folders:
             for model in sorted(folder.glob("*/model.onnx")):
