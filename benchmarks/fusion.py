@@ -41,24 +41,26 @@ def planish(path: str) -> Outcome:
     import onnx
 
     from compiler import frontend
+    from compiler.garbage import rare_collections
     from compiler.rewrite import load_library
     from passes import cse, dce, fold
 
     library = load_library()
     model = onnx.load(path)
-    started = process_time()
-    module = frontend.load(model)
-    library.rewrite(module, "upgrade")
-    fold.run(module)
-    cse.run(module)
-    before = process_time()
-    for stage in ("canonicalize", "fuse"):
-        library.rewrite(module, stage)
-    stages = process_time() - before
-    fold.run(module)
-    cse.run(module)
-    dce.run(module)
-    seconds = process_time() - started
+    with rare_collections():  # as in a compile
+        started = process_time()
+        module = frontend.load(model)
+        library.rewrite(module, "upgrade")
+        fold.run(module)
+        cse.run(module)
+        before = process_time()
+        for stage in ("canonicalize", "fuse"):
+            library.rewrite(module, stage)
+        stages = process_time() - before
+        fold.run(module)
+        cse.run(module)
+        dce.run(module)
+        seconds = process_time() - started
     left = Counter(o.name.partition(".")[2] for o in module.walk() if o.defn.constant is None and not o.defn.terminator)
     return seconds, left, {"stages": stages}
 
