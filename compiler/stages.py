@@ -38,9 +38,9 @@ def load_library(options: Options) -> Library:
 
     if options.rules:
         library = load([Path(p) for p in options.rules], disabled=options.disabled)
-        library.compile_own()
     else:
         library = _own_library(tuple(options.disabled))
+    library.compile_own()
     meaning.install(library)
     return library
 

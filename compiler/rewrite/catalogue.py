@@ -59,7 +59,8 @@ def card(library: Library, name: str) -> str:
     file = library.file_of(name)
     path = LIBRARY / Path(file.path).name if file.builtin else Path(file.path)
     lines = [f"{path}:{rule.pos.line}: stage {rule.stage}; {_terms(rule)}", "", source_of(library, rule), ""]
-    own, more = ("", "") if file.builtin else (f" {file.path}", f" --rules {file.path}")
+    always = file.builtin or file.packaged
+    own, more = ("", "") if always else (f" {file.path}", f" --rules {file.path}")
     lines += [
         f"where it fires:  planish rules explain {name} --model MODEL.onnx{more}",
         f"is it true:      planish rules prove --rule {name}{own}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from compiler.errors import UserError
@@ -34,7 +34,7 @@ def read_rules(path: Path) -> s.RuleFile:
 
 
 def load_library(
-    extra: Iterable[str | Path] = (), disabled: Iterable[str] = (), *, builtin: bool = True, traced: bool = False
+    extra: Sequence[str | Path] = (), disabled: Iterable[str] = (), *, builtin: bool = True, traced: bool = False
 ) -> Library:
     """The rules that come with the compiler, those that installed packages bring, and those of further files.
 
@@ -51,9 +51,15 @@ def load_library(
         UserError: a file cannot be read.
         RuleError: a file is wrong.
     """
-    files = _cached_library() if builtin else []
-    packaged = _packaged() if builtin else []
-    return Library([*files, *(read_rules(Path(p)) for p in (*packaged, *extra))], disabled, traced, checked=True)
+    own = [read_rules(Path(p)) for p in extra]
+    files: list[s.RuleFile] = []
+    if builtin:
+        given = {Path(p).resolve() for p in extra}
+        packaged = [read_rules(p) for p in _packaged() if p.resolve() not in given]  # its author may be at work on one
+        for f in packaged:
+            f.packaged = True
+        files = [*_cached_library(), *packaged]
+    return Library([*files, *own], disabled, traced, checked=True)
 
 
 #: The group of entry points by which packages bring rules.

@@ -217,11 +217,15 @@ class Extern:
 
 @dataclass(slots=True)
 class RuleFile:
-    """One parsed file. ``source`` is kept for messages; ``builtin`` files come with the compiler."""
+    """One parsed file. ``source`` is kept for messages.
+
+    ``builtin`` files come with the compiler, ``packaged`` ones with packages that are installed.
+    """
 
     path: str
     source: str
     builtin: bool = False
+    packaged: bool = False
     rules: list[Rule] = field(default_factory=list)
     patterns: dict[str, PatternDef] = field(default_factory=dict)
     fns: dict[str, FnDef] = field(default_factory=dict)

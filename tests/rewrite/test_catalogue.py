@@ -13,7 +13,7 @@ import compiler.dialects.mil
 import compiler.dialects.onnx  # noqa: F401 (registers the operators that rules name)
 from compiler.errors import UserError
 from compiler.rewrite import load_library
-from compiler.rewrite.catalogue import html, markdown
+from compiler.rewrite.catalogue import card, html, markdown
 from tests.rewrite.engine import HEAD, library
 
 
@@ -55,6 +55,10 @@ def test_a_package_brings_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert rules.rules["brought"].stage == "fuse"
     assert "brought" in rules.stage("fuse").rules
     assert "brought" not in load_library(builtin=False).rules
+    assert "--rules" not in card(rules, "brought")
+    own = load_library([package / "mine.rules"])  # its author is at work on it
+    assert "brought" in own.rules
+    assert "--rules" in card(own, "brought")
     (info / "entry_points.txt").write_text("[planish.rules]\nbrought = missing_module\n")
     with pytest.raises(UserError, match="that package brought brings cannot be loaded"):
         load_library()
