@@ -320,6 +320,24 @@ def suppression(n: int, classes: int, limit: int, center: int) -> Made:
     )
 
 
+def detection(n: int, classes: int, limit: int) -> Made:
+    """What a detector gives: for each box that is left its picture, corners, class and score."""
+    _, tensors, inputs = suppression(n, classes, limit, 0)
+    inputs = {name: np.concatenate([a, np.roll(a[..., ::-1], 3, 1)]) for name, a in inputs.items()}  # two pictures
+    return (
+        f"""g (float[2,{n},4] boxes, float[2,{classes},{n}] scores) => (float[m,7] y, int64[m] which) {{
+          z = NonMaxSuppression (boxes, scores, limit, iou, least)
+          b = Gather <axis = 1> (z, zero) c = Gather <axis = 1> (z, one0) which = Gather <axis = 1> (z, two)
+          b1 = Unsqueeze (b, one) c1 = Unsqueeze (c, one) k1 = Unsqueeze (which, one)
+          place = Concat <axis = 1> (b1, k1) corners = GatherND (boxes, place)
+          turned = Transpose <perm = [0, 2, 1]> (scores) all = GatherND (turned, place)
+          best = ReduceMax <keepdims = 1> (all, one) by = Cast <to = 1> (b1) of = Cast <to = 1> (c1)
+          y = Concat <axis = -1> (by, corners, of, best) }}""",
+        {**tensors, "zero": np.array(0), "one0": np.array(1), "one": np.array([1]), "two": np.array(2)},
+        inputs,
+    )
+
+
 def picture(color: str, h: int, w: int, o: int) -> Made:
     """A picture that a convolution reads, normalized, and that something else reads too."""
     n = 1 if color == "gray" else 3
@@ -413,6 +431,7 @@ FAMILIES: dict[str, tuple[Callable[..., Made], list[tuple[Any, ...]]]] = {
     "top_k": (selection, [(2, 5, 7), (1, 33, 65), (3, 4, 100)]),
     "scatter": (scatter, [(3, 4, 5, "none"), (3, 5, 7, "add"), (2, 9, 33, "max"), (4, 3, 9, "mul")]),
     "suppression": (suppression, [(270, 2, 40, 0), (300, 1, 50, 1), (77, 3, 100, 0)]),
+    "detection": (detection, [(270, 2, 40), (90, 3, 20)]),
     "picture": (picture, [("rgb", 7, 9, 4), ("bgr", 12, 5, 6), ("gray", 9, 13, 5)]),
     "picture made": (drawing, [("rgb", 7, 9, 3), ("bgr", 12, 5, 3), ("gray", 9, 13, 1)]),
     "movement": (movement, [(2, 6, 5), (3, 9, 33), (1, 65, 7)]),

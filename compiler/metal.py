@@ -44,10 +44,13 @@ def lower(module: Module, library: Library, report: Report) -> None:
         UnsupportedError: an operator has no kernel; the message names its node.
     """
     from compiler.dialects.metal import ANCHORS
-    from passes import cse, dce, fuse_regions
+    from passes import cse, dce, fixed_rows, fuse_regions
 
     with report.stage("lower") as stage:
+        marked = fixed_rows.fix(module)
         fired = rewrite(library, module, "metal", report)
+        if marked:
+            fixed_rows.cut(module, marked)
         _pictures(module)
         run(dce, module)
         run(cse, module)

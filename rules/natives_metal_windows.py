@@ -121,9 +121,7 @@ def _repeated(b: RuleBuilder, x: Value, factors: Sequence[int]) -> Value:
 
 
 def nms(b: RuleBuilder, m: Bindings) -> Value:
-    """onnx.NonMaxSuppression where what it finds is an output: a buffer for the most there can be, and its rows."""
-    if any(not u.defn.terminator for u in m.y.users):
-        raise Decline("the number of boxes is not known at compile time, and something is computed from them")
+    """onnx.NonMaxSuppression: a buffer for as many rows as there can be, and how many there are."""
     limit = 0 if m.limit is None else int(constant_of(m.limit, "the limit").reshape(-1)[0])
     if limit < 1:
         raise Decline("no box may be chosen")

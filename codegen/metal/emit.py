@@ -58,7 +58,8 @@ class _Emitter:
             assert rows is not None
             assert count is not None
             self._own(rows, outputs[op.result], "output")
-            self._own(count, f"{outputs[op.result]}.rows", "count")
+            if count not in self.places:
+                self._own(count, f"{outputs[op.result]}.rows", "count")
             self.places[op.result] = self.places[rows]
             program.buffers[self.places[rows].buffer].rows = self.places[count].buffer
         for op in self.main.block.ops:

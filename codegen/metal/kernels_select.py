@@ -178,6 +178,10 @@ def nms(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access]
     body.close()
     body.close()
     body.close()
+    body.open(f"for (int r = taken + int(thread_index); r < {most}; r += {_SEARCHERS})")
+    for k in range(3):  # what is computed from rows that are not there must find its way, too
+        body.finish(roots[0], [index.ranged("r", 0, most - 1), index.of(k)], "0", roots[:1], outs[:1])
+    body.close()
     body.open("if (thread_index == 0)")
     body.finish(roots[1], [Index()], "taken", roots[1:], outs[1:])
     body.close()

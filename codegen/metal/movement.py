@@ -133,7 +133,13 @@ def _row(body: Body, op: ir.Op, where: Sequence[Index], size: int) -> Index:
     """An element of the indices, counted from the end where it is negative."""
     chosen = op.operands[1]
     assert chosen is not None
+    if chosen.constant is not None and (chosen.constant == chosen.constant.reshape(-1)[0]).all():
+        return index.of(int(chosen.constant.reshape(-1)[0]) % size)
     row = body.element(chosen, where)
+    if not row.isidentifier():
+        given = body.fresh("given")
+        body.line(f"const int {given} = {row};")
+        row = given
     name = body.fresh("row")
     body.line(f"const int {name} = {row} < 0 ? {row} + {size} : {row};")
     return Index(((Atom(name, 0, size - 1), 1),)) if size > 1 else Index()
