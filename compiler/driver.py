@@ -92,6 +92,8 @@ def compile_model(
 
         module = import_model(model, options, library, report)
         reference, tries = emit.to_prove(model, module, options)
+        if reference is not None and reference.note:
+            report.note(reference.note)
         made_up = _made_up(module, options)
         emit.know_the_model(module, report)
         before = _drawing(module, options)

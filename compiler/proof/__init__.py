@@ -7,19 +7,16 @@ onnxruntime. Half precision is emulated by rounding between operators.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from compiler.errors import UserError, VerificationError
+from compiler.errors import VerificationError
 from compiler.execution.running import MilSession, read_package, run_mil
 from compiler.ir import TensorType, Type
-
-if TYPE_CHECKING:
-    import onnx
+from compiler.proof.reference import Reference
 
 __all__ = [
     "MilSession", "OutputError", "Reference", "Verdict", "compare", "hold_to_shapes", "judge", "read_package",
@@ -200,92 +197,3 @@ def hold_to_shapes(declared: Sequence[tuple[str, Type]], results: Sequence[Seque
                     "inputs that were tried",
                     "a model that leaves the sizes of this output open",
                 )
-
-
-class Reference:
-    """The original model in onnxruntime, untouched by this compiler."""
-
-    def __init__(self, source: str | Path | onnx.ModelProto, level: str = "ORT_ENABLE_BASIC") -> None:
-        """Opens a model file, or a model in memory.
-
-        Args:
-            level: how far onnxruntime may optimize. Constant folding and the like keep values as they are; fusions
-                beyond that trade digits for speed.
-
-        Raises:
-            UserError: onnxruntime does not take it.
-        """
-        self.source = source
-        self._level = level
-        self._session: Any = None
-        session = self.open()
-        self.input_names = [i.name for i in session.get_inputs()]
-        self.output_names = [o.name for o in session.get_outputs()]
-
-    def open(self) -> Any:
-        """The session, opened again if it was closed."""
-        if self._session is None:
-            source = self.source
-            given = source if isinstance(source, (str, Path)) else source.SerializeToString()
-            self._session = _session(given, level=self._level)
-        return self._session
-
-    def close(self) -> None:
-        """Lets go of onnxruntime's copy of the weights until the model runs again."""
-        self._session = None
-
-    def at(self, level: str) -> Reference:
-        """The same model, optimized as far as ``level`` says."""
-        return Reference(self.source, level)
-
-    def run(self, inputs: Mapping[str, Array]) -> list[Array]:
-        """The outputs, in order."""
-        fed = {n: inputs[n] for n in self.input_names}
-        try:
-            out: list[Array] = self.open().run(None, fed)
-        except Exception as e:  # onnxruntime has no common base for its errors
-            raise UserError(
-                f"onnxruntime cannot run the original model on the proof's inputs: {_first_line(e)}",
-                "--inputs FILE.npz with inputs that fit the model, or --verify off",
-            ) from e
-        return out
-
-    def values(self, inputs: Mapping[str, Array], wanted: Iterable[str]) -> dict[str, Array]:
-        """Intermediate values of the main graph by name; names that it does not have are left out."""
-        import onnx
-
-        if isinstance(self.source, (str, Path)):
-            model = onnx.load(str(self.source), load_external_data=False)
-            folder = str(Path(self.source).resolve().parent)
-        else:
-            model, folder = onnx.ModelProto.FromString(self.source.SerializeToString()), ""
-        made = {name for node in model.graph.node for name in node.output if name}
-        names = [n for n in dict.fromkeys(wanted) if n in made]
-        del model.graph.output[:]
-        model.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names)
-        session = _session(model.SerializeToString(), folder)
-        fed = {i.name: inputs[i.name] for i in session.get_inputs()}
-        return dict(zip(names, session.run(names, fed), strict=True))
-
-
-def _session(source: str | Path | bytes, folder: str = "", level: str = "ORT_ENABLE_BASIC") -> Any:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
-    if folder:
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-    try:
-        return ort.InferenceSession(
-            source if isinstance(source, bytes) else str(source), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as e:
-        raise UserError(
-            f"onnxruntime cannot open the original model, so nothing can be proven: {_first_line(e)}", "--verify off"
-        ) from e
-
-
-def _first_line(e: Exception) -> str:
-    return str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
