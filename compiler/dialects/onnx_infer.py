@@ -135,6 +135,8 @@ def _infer(
     if defn.name == "onnx.Slice" and not {1, 2} <= {i for i, _, _ in given}:
         return [_sliced(operands, given)]
     if defn.name == "onnx.GroupNormalization" and operands[0] is not None:
+        if attributes["num_groups"] < 1:
+            raise ir.InferenceError(f"{defn.name}: num_groups is {attributes['num_groups']}")
         return [operands[0].type]  # of what it is composed of, ONNX's inference knows no shape
     if defn.name in _STANDARD:
         types = _ask_onnx(ir.lookup(_STANDARD[defn.name]), operands, attributes, given, results)
