@@ -55,7 +55,7 @@ class MilSession:
         Args:
             probes: values to give out in place of the function's outputs.
         """
-        from passes import emulate, unclassify, unstate
+        from passes import dce, emulate, unclassify, unstate
 
         function = module.main
         rows = description.rows_of(module) if probes is None else None
@@ -68,6 +68,7 @@ class MilSession:
         states = unstate.run(function)
         if probes is not None:
             function.set_outputs(probes, [f"probe_{i}" for i in range(len(probes))])
+            dce.run(module)  # what comes behind them is not computed
         if any(isinstance(v.type, TensorType) and v.type.dtype is F16 for v in _values(module)):
             emulate.run(module)
         self.states: dict[str, Array] = {

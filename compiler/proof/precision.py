@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compiler.ir import F32, Module, Op, TensorType, Value, clone_function, clone_module
-from compiler.proof import MilSession, Verdict, judge, run_mil
+from compiler.proof import LIMITS, MilSession, Verdict, judge, run_mil
 from passes import half, rescale
 
 if TYPE_CHECKING:
@@ -52,20 +52,20 @@ class Trial:
 
     def judge_full(self) -> Verdict:
         """The verdict on the module before half precision, by the limits of half precision."""
-        return self._judge(clone_module(self.lowered))
+        return self._judge(clone_module(self.lowered), self.limit)
 
-    def judge_half(self, keep: Mapping[Op, str]) -> Verdict:
-        """The verdict on the module in half precision, ``keep`` in f32."""
-        return self._judge(halved(self.lowered, self.os, keep)[0])
+    def judge_half(self, keep: Mapping[Op, str], limit: float | None = None) -> Verdict:
+        """The verdict on the module in half precision, ``keep`` in f32; within another limit where one is given."""
+        return self._judge(halved(self.lowered, self.os, keep)[0], self.limit if limit is None else limit)
 
-    def _judge(self, module: Module) -> Verdict:
+    def _judge(self, module: Module, limit: float | None) -> Verdict:
         """The verdict by the limits of half precision. The sets of inputs after one that fails are not run."""
         session = MilSession(module, self.library)
         names, ours = self.lowered.main.output_names, []
         verdict = Verdict("passed", "fp16")
         for inputs in self.inputs:
             ours.append(session.run(inputs))
-            verdict = judge(names, ours, self.expected[: len(ours)], "fp16", self.limit)
+            verdict = judge(names, ours, self.expected[: len(ours)], "fp16", limit)
             if not verdict.passed:
                 break
         return verdict
@@ -180,11 +180,11 @@ def _search(trial: Trial, keep: dict[Op, str]) -> dict[Op, str]:
     needed = [op for op in trial.lowered.main.block.ops if _computes_floats(op) and op not in keep]
 
     def suffices(extra: Sequence[Op], limit: float) -> bool:
-        verdict = trial.judge_half({**keep, **dict.fromkeys(extra, why)})
-        worst = verdict.worst
-        return verdict.passed and (worst is None or worst[1].badness <= limit)
+        return trial.judge_half({**keep, **dict.fromkeys(extra, why)}, limit).passed
 
-    if not needed or not suffices(needed, np.inf):
+    own = LIMITS["fp16"] if trial.limit is None else trial.limit
+    limit = next((found for found in (min(MARGIN, own), own) if needed and suffices(needed, found)), None)
+    if limit is None:
         return {}
     left, size = TRIALS, -(-len(needed) // 4)
     while size and left:
@@ -192,7 +192,7 @@ def _search(trial: Trial, keep: dict[Op, str]) -> dict[Op, str]:
         while at < len(needed) and size < len(needed) and left:
             without = needed[:at] + needed[at + size :]
             left -= 1
-            if suffices(without, MARGIN):
+            if suffices(without, limit):
                 needed = without
             else:
                 at += size
