@@ -46,6 +46,7 @@ def write_stubs(
         text = emit.stubs(module, options.target.precision == "fp16")
         out.draft.write_text(text, encoding="utf-8")
         out.publish()
-        stage.what = f"{path.name}   {text.count('kernel void ')} kernels to write"
+        count = text.count("kernel void ")
+        stage.what = f"{path.name}   {count} kernel{'s' * (count > 1)} to write"
     report.output = str(path)
     return Compilation(path, module, report)

@@ -10,6 +10,8 @@ import numpy as np
 
 from codegen.metal import swift
 from codegen.metal.program import STORED, Program
+from codegen.metal.signature import SignatureError, plain, signatures, strip_comments
+from codegen.metal.variants import specialized
 from compiler.errors import UserError
 
 Array = np.ndarray[Any, Any]
@@ -45,6 +47,7 @@ def read(folder: str | Path) -> Program:
     try:
         data = json.loads((folder / PLAN).read_text(encoding="utf-8"))
         program = Program.from_json(data, (folder / SOURCE).read_text(encoding="utf-8"))
+        _check(program)
         weights = folder / WEIGHTS
         mapped = np.memmap(weights, np.uint8, mode="r") if weights.stat().st_size else np.empty(0, np.uint8)
         for i in program.of_kind("constant"):
@@ -53,7 +56,24 @@ def read(folder: str | Path) -> Program:
             if len(part) != b.size:
                 raise ValueError(f"{WEIGHTS} ends before the constant '{b.name}'")
             program.constants[i] = part.view(STORED[b.store]).reshape(b.shape)
-    except (OSError, ValueError, KeyError, TypeError) as e:
+    except (OSError, ValueError, KeyError, TypeError, SignatureError) as e:
         reason = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
         raise UserError(f"{folder} is not a package of Metal kernels: {reason}", "compile it again") from e
     return program
+
+
+def _check(program: Program) -> None:
+    """Holds plan and source against each other.
+
+    Raises:
+        ValueError, SignatureError: a dispatch is of no kernel, or binds other than what that takes.
+    """
+    kernels = {k.name: k for k in signatures(specialized(plain(strip_comments(program.source)), program.variants))}
+    for d in program.dispatches:
+        if d.kernel not in kernels:
+            raise ValueError(f"{SOURCE} has no kernel '{d.kernel}'")
+        if any(not 0 <= b.buffer < len(program.buffers) for b in d.bindings):
+            raise ValueError(f"'{d.kernel}' is bound to a buffer that {PLAN} has not")
+        takes = sum(p.attribute in ("buffer", "texture") for p in kernels[d.kernel].parameters)
+        if takes != len(d.bindings):
+            raise ValueError(f"'{d.kernel}' takes {takes} buffers, and {PLAN} binds {len(d.bindings)}")

@@ -67,6 +67,23 @@ def test_a_missing_file_is_named(made, broken):
         package.read(made.path)
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        (package.SOURCE, "kernel void map_", "kernel void other_", "has no kernel 'map_"),
+        (package.SOURCE, "[[buffer(0)]]", "[[buffer(31)]]", r"buffer\(31\) of x0 is not in"),
+        (package.SOURCE, ") {", ", device float* more [[buffer(9)]]) {", "takes 3 buffers, and plan.json binds 2"),
+        (package.PLAN, '"buffer": 1', '"buffer": 99', "is bound to a buffer that plan.json has not"),
+    ],
+)
+def test_a_plan_and_a_source_that_do_not_fit_are_told_apart(made, file, old, new, said):
+    text = (made.path / file).read_text()
+    assert old in text
+    (made.path / file).write_text(text.replace(old, new, 1))
+    with pytest.raises(UserError, match=f"is not a package of Metal kernels: .*{said}"):
+        package.read(made.path)
+
+
 def test_a_package_of_kernels_is_replaced_and_says_where_it_comes_from(made):
     wishes = compiler.Wishes(author="somebody")
     again = compiler.compile(onnx.parser.parse_model(TEXT), target="metal", output=made.path, wishes=wishes)
