@@ -9,8 +9,19 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from compiler.ir import DTYPES, OpDef, OperandSpec, UnknownOperatorError, dialects, lookup
+from compiler.ir import DTYPES, dialects
 from compiler.rewrite import syntax as s
+from compiler.rewrite.assist_text import (
+    attribute,
+    enclosing,
+    first_sentence,
+    operator,
+    rule_start,
+    signature,
+    spec_of,
+    used,
+    word_at,
+)
 from compiler.rewrite.check import check
 from compiler.rewrite.diagnostics import Diagnostic, RuleError
 from compiler.rewrite.functions import CONSTANTS, DTYPE_CLASSES, FUNCTIONS
@@ -18,7 +29,6 @@ from compiler.rewrite.library import Library
 from compiler.rewrite.load import LIBRARY
 from compiler.rewrite.parse import parse
 
-_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*(?:@[0-9]+)?")
 KEYWORDS = (
     "stage",
     "use",
@@ -48,6 +58,15 @@ KEYWORDS = (
     "rounding",
     "approximate",
 )
+
+
+#: What ``target`` has.
+TARGET = {
+    "unit": '"ane", "gpu", "cpu" or "metal"',
+    "ios": "the oldest release to run on: 16, 17, 18 or 26",
+    "precision": '"fp16" or "fp32"',
+    "supports": 'supports("mil.gelu"): whether the release has an operator of Core ML',
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,39 +113,75 @@ class Assistant:
     def hover(self, text: str, line: int, column: int) -> str | None:
         """What the word there is, as Markdown."""
         word = word_at(text, line, column)
+        if not word:
+            return None
         defn = operator(text, word)
         if defn is not None:
             return f"```\n{signature(defn)}\n```\n{first_sentence(defn.doc)}".strip()
+        inside = enclosing(_before(text, line, column))
+        around = operator(text, inside[1]) if inside is not None and inside[0] == "{" else None
+        if around is not None and word in around.attributes:
+            return f"attribute `{word}` of {around.name}: {attribute(around.attributes[word])}"
+        owner, _, member = word.partition(".")
+        if owner == "target":
+            return f"`{word}`: {TARGET[member]}" if member in TARGET else "`target`: what is compiled for"
         known = FUNCTIONS.get(word)
         if known is not None:
             return f"`{word}(…)`: {known.doc}"
-        for f in self.files:
-            for r in f.rules:
-                if r.name == word:
-                    return f"rule `{word}` of stage {r.stage}: {r.doc} ({f.path}:{r.pos.line})"
-        return None
+        for r in (r for f in self.files for r in f.rules):
+            if r.name == word:
+                return f"rule `{word}` of stage {r.stage}: {r.doc} ({r.file}:{r.pos.line})"
+        for where, source in (("", text), *((f.path, f.source) for f in self.files)):
+            m = re.search(rf"^(?:pattern|fn|extern)\s+{re.escape(word)}\b.*(?:\n[ \t]+\|.*)*", source, re.MULTILINE)
+            if m is not None:
+                return f"```\n{m[0].strip()}\n```\n{where}".strip()
+        if word in DTYPES or word in DTYPE_CLASSES:
+            return f"element type `{word}`"
+        if word in KEYWORDS or word in CONSTANTS:
+            return None
+        lines = text.splitlines()
+        first = next((x for x in lines[rule_start(text, line) + 1 :] if re.search(rf"\b{re.escape(word)}\b", x)), None)
+        return f"`{word}` is bound in `{first.strip()}`" if first is not None else None
 
     def complete(self, text: str, line: int, column: int) -> list[Completion]:
         """What may be written there."""
-        before = "\n".join([*text.splitlines()[:line], (text.splitlines() or [""])[line][:column] if text else ""])
-        inside = _enclosing(before)
+        before = _before(text, line, column)
+        here = before.rpartition("\n")[2]
+        dotted = re.search(r"([A-Za-z_]\w*)\.\w*$", here)
+        if dotted is not None and dotted[1] == "target":
+            return [Completion(n, "attribute", doc) for n, doc in TARGET.items()]
+        if dotted is not None and dotted[1] in dialects():
+            return [Completion(n, "operator", dotted[1]) for n in sorted(dialects()[dotted[1]].op_names())]
+        asked = re.match(r"\s*(stage|use|before|after)\s[\w, ]*$", here)
+        if asked is not None:
+            return self.names(asked[1])
+        types = [Completion(k, "keyword", "element type") for k in (*DTYPES, *DTYPE_CLASSES)]
+        if re.search(r"[\w?]:\s*(const\s+)?\w*$", here):
+            return [Completion("const", "keyword", "known when the rule is matched"), *types]
+        inside = enclosing(before)
         out: list[Completion] = []
         if inside is not None:
             bracket, name = inside
             defn = operator(text, name)
             if defn is not None and bracket == "{":
-                return [
-                    Completion(a.name, "attribute", f"{a.kind}{'' if a.default is None else f' = {a.default}'}")
-                    for a in defn.attributes.values()
-                ]
+                return [Completion(a.name, "attribute", attribute(a)) for a in defn.attributes.values()]
             if defn is not None:
-                out += [Completion(o.name, "operand", _spec(o)) for o in defn.operands]
+                out += [Completion(o.name, "operand", spec_of(o)) for o in defn.operands]
         for d in used(text):
             out += [Completion(n, "operator", d) for n in sorted(dialects()[d].op_names())] if d in dialects() else []
         out += [Completion(n, "function", f.doc) for n, f in sorted(FUNCTIONS.items())]
         for f in self.files:
             out += [Completion(n, "pattern", f.path) for n in f.patterns]
-        return [*out, *(Completion(k, "keyword", "") for k in (*KEYWORDS, *CONSTANTS, *DTYPES, *DTYPE_CLASSES))]
+        return [*out, *(Completion(k, "keyword", "") for k in (*KEYWORDS, *CONSTANTS)), *types]
+
+    def names(self, keyword: str) -> list[Completion]:
+        """What may stand behind a keyword that takes names."""
+        if keyword == "use":
+            return [Completion(n, "keyword", "dialect") for n in dialects()]
+        rules = [r for f in self.files for r in f.rules]
+        if keyword == "stage":
+            return [Completion(n, "keyword", "stage") for n in dict.fromkeys(r.stage for r in rules)]
+        return [Completion(r.name, "keyword", f"rule of stage {r.stage}: {r.doc}") for r in rules]
 
     def definition(self, text: str, path: str, line: int, column: int) -> Place | None:
         """Where a pattern, function, rule or name is defined."""
@@ -138,87 +193,17 @@ class Assistant:
             m = declared.search(source)
             if m is not None:
                 return _place(where, source, m.start(1), len(word))
-        start = _rule_start(text, line)
+        start = rule_start(text, line)
         bound = re.compile(rf"\b{re.escape(word)}\b")
         offset = sum(len(x) + 1 for x in text.splitlines()[:start])
         m = bound.search(text, offset)
         return _place(path, text, m.start(), len(word)) if m is not None else None
 
 
-def word_at(text: str, line: int, column: int) -> str:
-    """The name, dots included, at a place; empty if there is none."""
+def _before(text: str, line: int, column: int) -> str:
+    """The text up to a place."""
     lines = text.splitlines()
-    if line >= len(lines):
-        return ""
-    return next((m[0] for m in _WORD.finditer(lines[line]) if m.start() <= column <= m.end()), "")
-
-
-def used(text: str) -> list[str]:
-    """The dialects that a file's ``use`` lines name."""
-    return [d.strip() for m in re.finditer(r"^use\s+([\w, ]+)$", text, re.MULTILINE) for d in m[1].split(",")]
-
-
-def operator(text: str, name: str) -> OpDef | None:
-    """The operator that a name stands for in a file."""
-    for full in (name, *(f"{d}.{name}" for d in used(text))):
-        if "." in full:
-            try:
-                return lookup(full)
-            except UnknownOperatorError:
-                continue
-    return None
-
-
-def signature(defn: OpDef) -> str:
-    """``onnx.Conv(X: T, W: T, B?: T) {group: int = 1, …} -> (Y: T)``"""
-    operands = ", ".join(map(_spec, defn.operands))
-    attributes = ", ".join(
-        f"{a.name}: {a.kind}{'' if a.default is None else f' = {a.default}'}" for a in defn.attributes.values()
-    )
-    results = ", ".join(map(_spec, defn.results))
-    return f"{defn.name}({operands}){f' {{{attributes}}}' if attributes else ''} -> ({results})"
-
-
-def first_sentence(doc: str) -> str:
-    """The beginning of a description."""
-    return doc.strip().split("\n\n")[0].replace("\n", " ").strip()
-
-
-def _spec(o: OperandSpec) -> str:
-    mark = {"optional": "?", "variadic": "…", "required": ""}[o.arity]
-    kinds = sorted(map(str, o.dtypes)) if o.dtypes is not None else []
-    shown = " | ".join(kinds) if 0 < len(kinds) <= 4 else o.type_variable
-    return f"{o.name}{mark}{f': {shown}' if shown else ''}"
-
-
-def _enclosing(before: str) -> tuple[str, str] | None:
-    """The innermost open bracket, and the operator whose operands or attributes it holds."""
-    depth: list[int] = []
-    for i, c in enumerate(before):
-        if c in "({[":
-            depth.append(i)
-        elif c in ")}]" and depth:
-            depth.pop()
-    if not depth:
-        return None
-    at = depth[-1]
-    head = before[:at].rstrip()
-    if before[at] == "{" and head.endswith(")"):
-        balance = 0
-        for i in range(len(head) - 1, -1, -1):
-            balance += (head[i] == ")") - (head[i] == "(")
-            if balance == 0:
-                head = head[:i]
-                break
-    elif before[at] != "(":
-        return None
-    m = re.search(rf"({_WORD.pattern})$", head)
-    return (before[at], m[1]) if m is not None else None
-
-
-def _rule_start(text: str, line: int) -> int:
-    lines = text.splitlines()
-    return next((i for i in range(min(line, len(lines) - 1), -1, -1) if lines[i].lstrip().startswith("rule ")), 0)
+    return "\n".join([*lines[:line], lines[line][:column] if line < len(lines) else ""])
 
 
 def _place(path: str, source: str, offset: int, width: int) -> Place:

@@ -59,7 +59,7 @@ class Client:
     def published(self) -> list[Any]:
         while True:
             note = self.notes.pop(0) if self.notes else self.read()
-            if note.get("method") == "textDocument/publishDiagnostics":
+            if note.get("method") == "textDocument/publishDiagnostics" and note["params"]["uri"] == URI:
                 return list(note["params"]["diagnostics"])
 
     def at(self, method: str, line: int, character: int) -> Any:
@@ -80,6 +80,50 @@ def client() -> Iterator[Client]:
     c.ask("shutdown", None)
     c.send("exit", None)
     assert c.process.wait(20) == 0
+
+
+def test_words_of_every_kind_are_explained_and_offered(client: Client) -> None:
+    uri = "file:///rules/other.rules"
+    text = """stage fuse
+use onnx
+pattern act(x) = Relu(x)
+  | Sigmoid(x)
+rule a {
+  match   { y = act(Transpose(x: f32) {perm = p}) }
+  where   { target.unit == "ane" }
+  rewrite { y = mil.gelu(x) {mode = "EXACT"} }
+  before  layer_norm
+}
+"""
+    document = {"uri": uri, "languageId": "rules", "version": 1, "text": text}
+    client.send("textDocument/didOpen", {"textDocument": document})
+    lines = text.splitlines()
+
+    def at(method: str, line: int, word: str) -> Any:
+        position = {"line": line, "character": lines[line].index(word)}
+        return client.ask(f"textDocument/{method}", {"textDocument": {"uri": uri}, "position": position})
+
+    for line, word, said in (
+        (5, "act", "pattern act(x) = Relu(x)\n  | Sigmoid(x)"),
+        (5, "perm", "attribute `perm` of onnx.Transpose"),
+        (5, "f32", "element type `f32`"),
+        (6, "unit", '"ane", "gpu"'),
+        (7, "mode", "attribute `mode` of mil.gelu: string = EXACT"),
+        (7, "x)", "`x` is bound in `match   { y = act("),
+        (8, "layer_norm", "rule `layer_norm` of stage fuse"),
+    ):
+        assert said in at("hover", line, word)["contents"]["value"]
+    for line, word, some in (
+        (0, "fuse", {"fuse", "lower"}),
+        (1, "onnx", {"onnx", "mil"}),
+        (5, "f32", {"const", "f16", "float"}),
+        (6, "unit", {"unit", "ios", "precision", "supports"}),
+        (7, "gelu", {"gelu", "conv"}),
+        (8, "layer_norm", {"layer_norm", "gelu"}),
+    ):
+        offered = {i["label"] for i in at("completion", line, word)["items"]}
+        assert some <= offered
+        assert "Relu" not in offered
 
 
 def test_diagnostics_hover_completion_definition(client: Client) -> None:
