@@ -35,6 +35,15 @@ def optimize_command(
     calibrate: Annotated[
         Path | None, typer.Option(metavar="FILE.npz", help="Inputs to compress by.", show_default="some of the samples")
     ] = None,
+    learn: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.npz|FOLDER|FILE.py:GENERATOR",
+            help="What pruned models learn from.",
+            show_default="the samples that do not judge",
+        ),
+    ] = None,
+    learn_steps: Annotated[int, typer.Option(help="Batches that a pruned model learns from.", min=1)] = 300,
     lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="Of a metric of your own.")] = False,
     step: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only these steps.")] = None,
     explore: Annotated[
@@ -69,9 +78,14 @@ def optimize_command(
         False if lower_is_better else None,
         step or (),
         work or Path(f"{model.stem}.ladder"),
+        learn,
+        learn_steps,
     )
     _head(metric)
-    found = ladder_.climb(todo, _line, explore)
+    found = ladder_.climb(todo, _line, explore, _learning)
+    names = [t.step.name for t in found.front]
+    if names:
+        typer.echo(f"  beaten by none in size, latency and {metric.rpartition(':')[2]}: {', '.join(names)}")
     if json is not None:
         try:
             json.write_text(json_.dumps(found.to_json(), indent=2) + "\n", encoding="utf-8")
@@ -104,6 +118,10 @@ def _line(trial: Trial, again: bool) -> None:
         f"  {trial.step.name:<28}{megabytes(m.bytes):>10}{m.latency_ms:>9.3g} ms{m.macs / 1e6:>8.4g} M  {score:>28}"
         f"{trial.drop:>11.3g}  {end}{' (measured before)' if again else ''}"
     )
+
+
+def _learning(step: int, learnt: float, judged: float) -> None:
+    typer.echo(f"    learning, step {step:>5}: loss {learnt:.4g}, {judged:.4g} on samples held back")
 
 
 def _publish(found: Found, path: Path) -> None:

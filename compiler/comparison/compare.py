@@ -91,7 +91,8 @@ def samples(data: Data, side: Runnable) -> list[Sample]:
 
     arrays = calibration.load(data) if isinstance(data, (str, Path)) else data
     parts = [arrays] if isinstance(arrays, Mapping) else arrays
-    sets = [sample for part in parts for sample in calibration.labelled(part, side.signature)]
+    what = str(data) if isinstance(data, (str, Path)) else "the samples"
+    sets = [sample for part in parts for sample in calibration.labelled(part, side.signature, what)]
     if len(sets) < 2:
         raise UserError("there is one sample, and confidence takes several", "arrays with an axis of samples in front")
     return sets

@@ -86,9 +86,12 @@ def find(name: str, higher_is_better: bool | None = None) -> Metric:
 
     def score(ours: Outputs, theirs: Outputs, sample: Mapping[str, Array]) -> float:
         try:
-            return float(call(dict(ours), dict(sample)))
+            found = float(call(dict(ours), dict(sample)))
         except Exception as e:
             raise UserError(f"the metric {function} of {file} failed: {type(e).__name__}: {e}") from e
+        if not np.isfinite(found):
+            raise UserError(f"the metric {function} of {file} gave {found}, which is no number to judge by")
+        return found
 
     return Metric(function, score, higher_is_better is not False)
 

@@ -48,14 +48,17 @@ def samples(data: Data, function: Function) -> list[Inputs]:
     return out
 
 
-def labelled(arrays: Mapping[str, Array], function: Function) -> list[dict[str, Array]]:
+def labelled(arrays: Mapping[str, Array], function: Function, what: str = "the samples") -> list[dict[str, Array]]:
     """Samples by input name, and what else lies beside them: arrays of other names with an entry for each sample.
+
+    Args:
+        what: how errors call the arrays.
 
     Raises:
         UserError: an input is missing, or an array fits no input.
     """
     names = [a.name for a in function.inputs]
-    found = [dict(zip(names, one, strict=True)) for one in samples(arrays, function)]
+    found = [dict(zip(names, one, strict=True)) for one in _split(arrays, function, what)]
     for name, array in arrays.items():
         if name not in names and np.ndim(array) and len(array) == len(found):
             for one, part in zip(found, array, strict=True):
@@ -83,14 +86,18 @@ def _split(given: Mapping[str, Array], function: Function, what: str) -> list[In
     parts: list[list[Array]] = []
     for argument in function.inputs:
         if argument.name not in given:
-            raise UserError(f"{what} hold no array for input '{argument.name}'{suggest(argument.name, given)}")
+            there = f", only for {', '.join(map(repr, given))}" if given else ""
+            raise UserError(
+                f"there is no array for input '{argument.name}' in {what}{there}{suggest(argument.name, given)}",
+                f"numpy.savez(FILE, {argument.name}=array, …)",
+            )
         if not isinstance(argument.type, TensorType) or argument.type.shape is None:
             raise UserError(f"input '{argument.name}' is a {argument.type}, which cannot be calibrated on")
         parts.append(_of_input(np.asarray(given[argument.name]), argument.type, argument.name))
     counts = {len(p) for p in parts}
     if len(counts) > 1 or not min(counts, default=0):
         each = ", ".join(f"'{a.name}' {len(p)}" for a, p in zip(function.inputs, parts))
-        raise UserError(f"{what} hold different numbers of samples: {each}", "as many for each input")
+        raise UserError(f"there are different numbers of samples in {what}: {each}", "as many for each input")
     return [list(one) for one in zip(*parts, strict=True)]
 
 

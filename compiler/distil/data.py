@@ -42,7 +42,7 @@ def samples(source: str | Path | Mapping[str, Array], function: Function, most: 
     for file in files:
         if len(found) >= most:
             break
-        found += calibration.labelled(calibration.load(file), function)
+        found += calibration.labelled(calibration.load(file), function, str(file))
     return found[:most]
 
 
@@ -55,7 +55,7 @@ def _generated(text: str, function: Function, most: int) -> list[Sample]:
         given = list(itertools.islice(make(), most))
     except Exception as e:
         raise UserError(f"the generator {name} of {file} failed: {type(e).__name__}: {e}") from e
-    return [sample for one in given for sample in calibration.labelled(one, function)]
+    return [sample for one in given for sample in calibration.labelled(one, function, f"what {name} of {file} gave")]
 
 
 def divided(given: list[Sample], share: float, seed: int) -> tuple[list[Sample], list[Sample]]:

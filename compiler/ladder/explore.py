@@ -10,7 +10,7 @@ from compiler.ladder.steps import Step
 from compiler.ladder.trials import Trial
 
 if TYPE_CHECKING:
-    from compiler.ladder.climb import Judge
+    from compiler.ladder.judge import Judge
 
 #: Forms of weights to combine with pruning; those in groups need iOS 18.
 FORMS = ("half", "int8", "palette6", "palette4")
@@ -43,7 +43,7 @@ def explore(judge: Judge, known: Sequence[Trial], count: int) -> Iterator[tuple[
     done = set()
     for trial in known:
         point = {"form": trial.options.get("quantize", "half"), "prune": trial.options.get("prune", 0.0)}
-        if point["form"] in forms and not trial.measured.refused:
+        if point["form"] in forms and "distil" not in trial.options and not trial.measured.refused:
             done.add(tuple(point.values()))
             study.add_trial(optuna.create_trial(params=point, distributions=space, values=_values(trial)))
     left = min(count, len(forms) * len(SHARES) - len(done))

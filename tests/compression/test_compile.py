@@ -154,7 +154,7 @@ def test_wrong_integers_are_found_out(tmp_path, monkeypatch, quantize):
         ({"quantize": "int8", "ranges": "r.json"}, "--ranges holds the ranges of activations, which stay floats"),
         ({"budget": "4MB"}, "--budget says how to compress, but not what"),
         ({"quantize": "w8a8", "calibrate": {}, "range_method": "median"}, "no way to find ranges is called 'median'"),
-        ({"quantize": "int8", "calibrate": {}}, "the calibration inputs hold no array for input 'x'"),
+        ({"quantize": "int8", "calibrate": {}}, "there is no array for input 'x' in the calibration inputs"),
         ({"quantize": "int8", "calibrate": []}, "there are no calibration inputs"),
         ({"quantize": "int8", "calibrate": {"x": np.zeros((3, 48))}}, "input 'x' has shape"),
         ({"quantize": "int8", "calibrate": "absent.npz"}, "cannot read the calibration inputs absent.npz"),

@@ -13,12 +13,12 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import TensorProto, helper
 
 from compiler.distil import losses
 from compiler.distil.data import divided, samples
 from compiler.errors import UserError
 from compiler.ir import F32, Function, TensorType
+from tests.distil import small
 
 Run = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parents[2]
@@ -27,30 +27,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def asked(tmp_path: Path) -> list[str]:
     """A small network, pictures whose left half is lighter or not, and how to train a student without 30 % of it."""
-    rng = np.random.default_rng(0)
-    pictures = rng.standard_normal((96, 1, 3, 8, 8)).astype(np.float32)
-    pictures[::2, ..., :4] += 1
-    np.savez(tmp_path / "data.npz", x=pictures)
-    shapes = {"w0": (16, 3, 3, 3), "w1": (16, 16, 3, 3), "w2": (16, 4)}
-    weights = {n: (rng.standard_normal(s) / np.sqrt(np.prod(s[1:]))).astype(np.float32) for n, s in shapes.items()}
-    nodes = [
-        helper.make_node("Conv", ["x", "w0"], ["a"], pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", ["a"], ["b"]),
-        helper.make_node("Conv", ["b", "w1"], ["c"], pads=[1, 1, 1, 1], strides=[2, 2]),
-        helper.make_node("Relu", ["c"], ["d"]),
-        helper.make_node("GlobalAveragePool", ["d"], ["e"]),
-        helper.make_node("Flatten", ["e"], ["f"]),
-        helper.make_node("Gemm", ["f", "w2"], ["g"], alpha=8.0),
-        helper.make_node("Softmax", ["g"], ["y"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "small",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])],
-        [onnx.numpy_helper.from_array(a, n) for n, a in weights.items()],
-    )
-    onnx.save(helper.make_model(graph), tmp_path / "small.onnx")
+    small.write(tmp_path)
     return [str(tmp_path / "small.onnx"), "--data", "data.npz", "--prune", "0.3", "--batch", "4", "--every", "4"]
 
 
