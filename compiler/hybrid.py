@@ -117,14 +117,23 @@ def sentence(facts: Mapping[str, Any]) -> str:
 
 
 def refused(module: ir.Module, library: Library, report: Report) -> set[ir.Op]:
-    """The operators of a fused module that stage lower would leave over, told by the nodes that they come from."""
+    """The operators of a fused module that stage lower would leave over, told by the nodes that they come from, and
+    what reads a tensor of unknown size of theirs."""
     from passes import dce
 
     probe = ir.clone_module(module)
     rewrite(library, probe, "lower", report, LOWERING)
     run(dce, probe, LOWERING)
     left = {n for op in probe.walk() if op.defn.dialect not in ("mil", "ir") for n in op.loc.nodes}
-    return {op for op in module.main.block.ops if op.defn.constant is None and left.intersection(op.loc.nodes)}
+    out = {op for op in module.main.block.ops if op.defn.constant is None and left.intersection(op.loc.nodes)}
+    for op in module.main.block.ops:  # rows whose number is only known at run time go to no other part
+        if not op.defn.terminator and any(v.op in out and not _is_static(v) for v in _read(op)):
+            out.add(op)
+    return out
+
+
+def _is_static(value: ir.Value) -> bool:
+    return isinstance(value.type, ir.TensorType) and value.type.is_static
 
 
 def cut(function: ir.Function, left: set[ir.Op]) -> list[Part]:
@@ -148,8 +157,8 @@ def cut(function: ir.Function, left: set[ir.Op]) -> list[Part]:
         constants = [v.op for v in needed if v.constant is not None and v.op is not None]
         given = [v for v in needed if v.constant is None]
         gives = [v for v in outside if v in own]
-        for v in (*given, *gives):
-            if not (isinstance(v.type, ir.TensorType) and v.type.is_static):
+        for v in given:
+            if not _is_static(v):
                 raise UnsupportedError(
                     f"'{outside[v]}' goes from part to part, and its shape is only known at run time",
                     "--shape for every open dimension",
