@@ -212,7 +212,7 @@ def fitted(given: Mapping[str, Array], function: Function, names: Sequence[str] 
     """``given`` in the order and with the element types of the function's inputs, or of those called ``names``.
 
     Raises:
-        UserError: an array is missing, or its shape is not the input's.
+        UserError: an array is missing, or its shape is not the input's, or none that the package declares.
     """
     out = {}
     for argument in function.inputs:
@@ -233,8 +233,26 @@ def fitted(given: Mapping[str, Array], function: Function, names: Sequence[str] 
         if not fits:
             want = ", ".join(map(str, argument.type.shape))
             raise UserError(f"input '{argument.name}' has shape ({want}), the array given for it {shape}")
+        _hold_to_declared(function, argument.name, shape)
         out[argument.name] = out[argument.name].astype(argument.type.dtype.numpy, copy=False)
     return out
+
+
+def _hold_to_declared(function: Function, name: str, shape: tuple[int, ...]) -> None:
+    """Raises UserError for a shape outside the ranges, or not among the shapes, that Core ML is told for an input."""
+    listed, ranges = function.attributes.get(f"shapes.{name}"), function.attributes.get(f"range.{name}")
+    if listed is not None and shape not in listed:
+        raise UserError(
+            f"input '{name}' takes one of the shapes {', '.join(map(str, listed))}, and the array given for it is {shape}",
+            "an array of one of these shapes, or a package with more of them (--shape)",
+        )
+    for axis, (size, (low, high)) in enumerate(zip(shape, ranges or ())):
+        if size < low or 0 <= high < size:
+            most = f"to {high}" if high >= 0 else "or more"
+            raise UserError(
+                f"axis {axis} of input '{name}' takes {low} {most} elements, and the array given for it has {size}",
+                "an array within these bounds, or a package with wider ones (--shape)",
+            )
 
 
 def pixels(array: Array, color: str) -> Array:

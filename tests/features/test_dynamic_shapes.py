@@ -1,4 +1,4 @@
-"""Shapes that stay open: written as Core ML has them, proven at their bounds, run at any size."""
+"""Shapes that stay open: written as Core ML has them, proven at their bounds, run within them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from onnx import helper
 import compiler
 from compiler.driver import Options, load_library
 from compiler.errors import UserError
+from compiler.execution.calls import run_calls
 from compiler.ir import Module
 from compiler.proof import MilSession, Reference, compare, read_package
 from compiler.shapes import Choice, Span, sizes_to_try
@@ -119,3 +120,20 @@ def test_real_models(models_dir: Path, tmp_path: Path, name: str, shapes: dict[s
     assert done.report.verify.passed
     assert done.report.verify.sets == 3
     spec_of(path)
+
+
+def test_a_package_runs_at_shapes_that_it_declares(tmp_path: Path) -> None:
+    """As in Core ML: within the bounds, and what is listed."""
+    ranged, listed = tmp_path / "r.mlpackage", tmp_path / "l.mlpackage"
+    compiler.compile(pooled(), "cpu", ranged, shapes={"x": (1, 2, Span(5, 12), 6)})
+    compiler.compile(pooled(), "cpu", listed, shapes={"x": (1, 2, Choice((5, 12)), 6)})
+    library = load_library(Options())
+    for path, taken, refused, said in (
+        (ranged, (5, 7, 12), (4, 13), "axis 2 of input 'x' takes 5 to 12 elements, and the array given for it has "),
+        (listed, (5, 12), (7,), r"input 'x' takes one of the shapes \(1, 2, 5, 6\), \(1, 2, 12, 6\), and the array"),
+    ):
+        for size in taken:
+            run_calls(read_package(path), library, {"x": np.zeros((1, 2, size, 6), np.float32)})
+        for size in refused:
+            with pytest.raises(UserError, match=said):
+                run_calls(read_package(path), library, {"x": np.zeros((1, 2, size, 6), np.float32)})
