@@ -243,7 +243,7 @@ def _hold_to_declared(function: Function, name: str, shape: tuple[int, ...]) -> 
     listed, ranges = function.attributes.get(f"shapes.{name}"), function.attributes.get(f"range.{name}")
     if listed is not None and shape not in listed:
         raise UserError(
-            f"input '{name}' takes one of the shapes {', '.join(map(str, listed))}, and the array given for it is {shape}",
+            f"input '{name}' takes one of the shapes {', '.join(map(str, listed))}, and the array is {shape}",
             "an array of one of these shapes, or a package with more of them (--shape)",
         )
     for axis, (size, (low, high)) in enumerate(zip(shape, ranges or ())):

@@ -15,7 +15,7 @@ from compiler.execution.description import Description, Feature
 from compiler.execution.parts import describe, join
 from compiler.serving.loaded import Loaded
 from tests.serving.client import Client
-from tests.test_hybrid import inputs, model
+from tests.test_hybrid import LACKING, inputs, model
 
 
 def _part(
@@ -43,7 +43,7 @@ def test_parts_are_joined_by_name() -> None:
 
 def test_a_folder_of_parts_is_described_and_served(tmp_path: Path) -> None:
     path = tmp_path / "warp.hybridpackage"
-    compiler.compile(model(), output=path, hybrid=True, inputs=inputs())
+    compiler.compile(model(), output=path, hybrid=True, inputs=inputs(), disable_rules=[LACKING])
     whole, parts = describe(path)
     assert (whole.kind, [p.kind for p in parts]) == ("hybrid", ["mlprogram", "metal", "mlprogram"])
     np.savez(tmp_path / "in.npz", **inputs())
