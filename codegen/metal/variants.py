@@ -21,6 +21,9 @@ Column = tuple[str, ...]
 #: How many function constants a kernel may have and still be read; a kernel of more keeps its numbers.
 MOST = 8
 
+#: The largest value of a function constant: it is an ``int``.
+LARGEST = 2**31 - 1
+
 _NUMBER = re.compile(r"(?<![\w.])\d+(?![\w.])")
 
 #: A line in which a number may be the size of an array.
@@ -62,7 +65,7 @@ def merged(kernels: Sequence[Kernel]) -> tuple[str, list[str], dict[str, Variant
     for alike in groups.values():
         columns = list(zip(*(_numbers(k.body) for k in alike), strict=True))
         differing = dict.fromkeys(c for c in columns if len(set(c)) > 1)
-        if not 0 < len(differing) <= MOST:
+        if not 0 < len(differing) <= MOST or any(int(n) > LARGEST for c in differing for n in c):
             texts += [f"\n{k.comment}\nkernel void {k.name}({k.parameters}) {{\n{k.body}\n}}\n" for k in alike]
             continue
         names = _names(alike[0].body, columns, list(differing))

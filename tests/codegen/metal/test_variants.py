@@ -113,6 +113,7 @@ def test_kernels_that_differ_in_more_than_sizes_stay_apart():
     for one, other in (
         ("    float kept[4];", "    float kept[8];"),
         ("    y[0] = 1.5f;", "    y[0] = 2.5f;"),
+        ("    y[0] = y[0] + 7;", "    y[0] = y[0] + 2147483648;"),
         ("    y[0] = max(y[0], y[3]);", "    y[0] = min(y[0], y[3]);"),
         *[("\n".join(f"    y[{i + k}] = y[{i * i + 3 * k}];" for i in range(MOST)) for k in (0, 50))],
     ):
