@@ -18,7 +18,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 import compiler.dialects.onnx  # noqa: F401 (registers the operators that cases name)
-from compiler.dialects.onnx_infer import make_node
+from compiler.dialects.onnx_schema import make_node
 from compiler.ir import lookup
 from compiler.rewrite.prove_seeds import Seed, SeedOperand, suite
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json as json_
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from compiler.cli import findings
 
 
 def bench_command(
@@ -44,8 +45,4 @@ def bench_command(
             f"  {UNIT_TITLES[unit]} of {found['chip']}, estimated, not measured: {said['latency_ms']:.3g} ms, "
             f"{said['energy_mj']:.3g} mJ, {said['memory_mb']:.3g} MB"
         )
-    if json is not None:
-        try:
-            json.write_text(json_.dumps(found, indent=2) + "\n", encoding="utf-8")
-        except OSError as e:
-            raise UserError(f"cannot write {json}: {e.strerror}", "another file, with --json") from e
+    findings.write_json(json, found)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json as json_
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from compiler.cli import findings
+
 
 def compare_command(
     a: Annotated[Path, typer.Argument(help="A package, kernels or an ONNX model.", show_default=False)],
     b: Annotated[Path, typer.Argument(help="Another, with the same inputs and outputs.", show_default=False)],
-    data: Annotated[
-        Path,
-        typer.Option(
-            metavar="FILE.npz", help="Samples by input name, an axis of samples in front.", show_default=False
-        ),
-    ],
+    data: findings.SamplesOption,
     model: Annotated[
         Path | None, typer.Option(metavar="MODEL.onnx", help="What both come from.", show_default="A")
     ] = None,
@@ -30,16 +26,15 @@ def compare_command(
             show_default="agreement and error",
         ),
     ] = None,
-    lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="Of a metric of your own.")] = False,
+    lower_is_better: findings.LowerIsBetterOption = False,
     target: Annotated[str, typer.Option(help="ane, gpu or cpu: the unit to estimate for.")] = "ane",
     chip: Annotated[str, typer.Option(help="A12 to A18, M1 to M5: the chip to estimate for.")] = "A17",
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write all that was found.")] = None,
-    page: Annotated[Path | None, typer.Option("--report", metavar="FILE.html", help="Where to write a page.")] = None,
+    json: findings.JsonOption = None,
+    page: findings.PageOption = None,
 ) -> None:
     """Compare two versions: size, estimated latency and energy, metrics with confidence, error by layer."""
     from compiler import comparison
     from compiler.comparison import page as page_
-    from compiler.errors import UserError
     from compiler.target import Target
 
     found = comparison.compare(
@@ -52,11 +47,7 @@ def compare_command(
         target=Target.of(target, chip=chip),
     )
     _print(found)
-    if json is not None:
-        try:
-            json.write_text(json_.dumps(found, indent=2) + "\n", encoding="utf-8")
-        except OSError as e:
-            raise UserError(f"cannot write {json}: {e.strerror}", "another file, with --json") from e
+    findings.write_json(json, found)
     if page is not None:
         page_.write(page, found)
 

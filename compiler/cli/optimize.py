@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json as json_
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from compiler.cli import findings
 
 if TYPE_CHECKING:
     from compiler.ladder import Found, Trial
@@ -14,12 +15,7 @@ if TYPE_CHECKING:
 
 def optimize_command(
     model: Annotated[Path, typer.Argument(help="The ONNX model.", show_default=False)],
-    data: Annotated[
-        Path,
-        typer.Option(
-            metavar="FILE.npz", help="Samples by input name, an axis of samples in front.", show_default=False
-        ),
-    ],
+    data: findings.SamplesOption,
     metric: Annotated[
         str,
         typer.Option(metavar="NAME|FILE.py:FUNCTION", help="agreement, error, accuracy, or a function of your own."),
@@ -44,7 +40,7 @@ def optimize_command(
         ),
     ] = None,
     learn_steps: Annotated[int, typer.Option(help="Batches that a pruned model learns from.", min=1)] = 300,
-    lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="Of a metric of your own.")] = False,
+    lower_is_better: findings.LowerIsBetterOption = False,
     step: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only these steps.")] = None,
     explore: Annotated[
         int, typer.Option(metavar="N", help="Then try N other combinations; needs the extra 'explore'.", min=0)
@@ -52,8 +48,8 @@ def optimize_command(
     work: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where steps are kept.", show_default="MODEL.ladder here")
     ] = None,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write all that was found.")] = None,
-    page: Annotated[Path | None, typer.Option("--report", metavar="FILE.html", help="Where to write a page.")] = None,
+    json: findings.JsonOption = None,
+    page: findings.PageOption = None,
 ) -> None:
     """Try to make a model smaller and faster, from mild to strong; keep each step only if the metric allows it."""
     from compiler import ladder as ladder_
@@ -86,11 +82,7 @@ def optimize_command(
     names = [t.step.name for t in found.front]
     if names:
         typer.echo(f"  beaten by none in size, latency and {metric.rpartition(':')[2]}: {', '.join(names)}")
-    if json is not None:
-        try:
-            json.write_text(json_.dumps(found.to_json(), indent=2) + "\n", encoding="utf-8")
-        except OSError as e:
-            raise UserError(f"cannot write {json}: {e.strerror}", "another file, with --json") from e
+    findings.write_json(json, found.to_json())
     if page is not None:
         page_.write(page, found)
     if found.best is None:

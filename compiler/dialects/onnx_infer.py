@@ -19,7 +19,7 @@ from onnx import defs, shape_inference
 from compiler import ir
 from compiler.dialects import onnx_msft, onnx_proto, onnx_regions
 from compiler.dialects.onnx_contents import LIMIT, Contents, Memo, contents, is_known, product
-from compiler.dialects.onnx_schema import DOMAINS, versions
+from compiler.dialects.onnx_schema import DOMAINS, make_node, versions
 
 _CACHE: dict[Any, list[ir.Type]] = {}
 #: Reading contents through a chain of operators is for these, which make a shape out of numbers.
@@ -193,16 +193,6 @@ def _opset(defn: ir.OpDef) -> int:
 def _first_line(error: Exception) -> str:
     text = str(error).strip().splitlines() or [type(error).__name__]
     return text[0].removeprefix("[ShapeInferenceError] ").removeprefix("[TypeInferenceError] ")
-
-
-def make_node(defn: ir.OpDef, attributes: Mapping[str, Any], inputs: Sequence[str], results: int) -> onnx.NodeProto:
-    """A node message with results ``o0``, ``o1`` …; for operators without regions."""
-    name = defn.name.partition(".")[2].partition("@")[0]
-    node = onnx.NodeProto(op_type=name, domain=DOMAINS[defn.dialect], input=inputs)
-    node.output.extend(f"o{k}" for k in range(results))
-    for key, value in attributes.items():
-        node.attribute.append(onnx_proto.attribute_to_proto(key, value, defn.attributes[key].kind))
-    return node
 
 
 def _fallback(defn: ir.OpDef, operands: Sequence[ir.Value | None], index: int) -> ir.Type:

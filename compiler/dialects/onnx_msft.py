@@ -12,7 +12,7 @@ import onnx
 from compiler import ir
 from compiler.dialects import onnx_proto
 from compiler.dialects.onnx_contents import Contents
-from compiler.dialects.onnx_schema import DOMAINS
+from compiler.dialects.onnx_schema import DOMAINS, make_node
 
 
 @functools.cache
@@ -38,8 +38,6 @@ def infer(
     The caller then has the file's own annotation, and the element types that the schema's type variables give.
     """
     import onnxruntime as ort
-
-    from compiler.dialects.onnx_infer import make_node
 
     if any(v is not None and not isinstance(v.type, ir.TensorType) for v in operands):
         return [None] * results

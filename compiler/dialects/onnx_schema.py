@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from onnx import AttributeProto, defs
+from onnx import AttributeProto, NodeProto, defs
 
 from compiler import ir
 from compiler.dialects import onnx_proto as proto
@@ -138,3 +138,13 @@ def _dtypes(allowed: frozenset[str]) -> frozenset[ir.DType] | None:
         return None
     spelled = (t.removeprefix("tensor(").removesuffix(")") for t in allowed)
     return frozenset(proto.BY_SPELLING[s] for s in spelled if s in proto.BY_SPELLING)
+
+
+def make_node(defn: ir.OpDef, attributes: Mapping[str, Any], inputs: Sequence[str], results: int) -> NodeProto:
+    """A node message with results ``o0``, ``o1`` …; for operators without regions."""
+    name = defn.name.partition(".")[2].partition("@")[0]
+    node = NodeProto(op_type=name, domain=DOMAINS[defn.dialect], input=inputs)
+    node.output.extend(f"o{k}" for k in range(results))
+    for key, value in attributes.items():
+        node.attribute.append(proto.attribute_to_proto(key, value, defn.attributes[key].kind))
+    return node

@@ -4,7 +4,7 @@
 and memory. The data lie in the TOML files of this folder, each row with its source.
 """
 
-from compiler.hardware.capability import Refusal, hints, is_parameter, refusal, short_name
+from compiler.hardware.capability import Refusal, hints, refusal
 from compiler.hardware.cost import (
     UNITS,
     Cost,
@@ -17,6 +17,7 @@ from compiler.hardware.cost import (
     weights_ms,
 )
 from compiler.hardware.facts import DEFAULT_CHIP, TIERS, Chip, chip, chips, costs, limits, operators, sources
+from compiler.hardware.values import is_parameter, short_name
 from compiler.hardware.work import Work, work
 
 __all__ = [

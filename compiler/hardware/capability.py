@@ -8,6 +8,8 @@ from functools import cache, lru_cache
 from typing import Any
 
 from compiler.hardware.facts import Chip, Limit, advice, limits, operators
+from compiler.hardware.values import activations, short_name
+from compiler.hardware.work import contraction
 from compiler.ir import Op, TensorType, Value
 
 
@@ -54,24 +56,6 @@ def hints(op: Op, chip: Chip, ios: int) -> Iterator[Refusal]:
         found = _CHECKS[limit.check](op, limit, chip.tier, ios)
         if found is not None:
             yield Refusal(limit.id, limit.text.format(**found), limit.remedy, limit.source)
-
-
-def short_name(op: Op) -> str:
-    """The operator's name without its dialect, as the tables spell it."""
-    return op.name.partition(".")[2]
-
-
-def activations(op: Op) -> Iterator[tuple[Value, TensorType]]:
-    """The tensors that flow through an operator: results and operands that are not known at compile time."""
-    for value in (*op.operands, *op.results):
-        if value is not None and isinstance(value.type, TensorType) and not is_parameter(value):
-            yield value, value.type
-
-
-def is_parameter(value: Value) -> bool:
-    """Whether a value is a constant, plain or compressed, and so lies in the package, not in working memory."""
-    op = value.op
-    return op is not None and (op.defn.constant is not None or "constexpr_" in op.name)
 
 
 @lru_cache(maxsize=4096)  # layers repeat
@@ -135,8 +119,6 @@ def _extent(types: Sequence[TensorType], limit: Limit, tier: str) -> dict[str, A
 
 
 def _contraction(op: Op, limit: Limit, tier: str, ios: int) -> dict[str, Any] | None:
-    from compiler.hardware.work import contraction
-
     size, most = contraction(op), limit.number("most", tier)
     return {"size": size, "most": most} if size > most else None
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from compiler.hardware.capability import is_parameter, short_name
 from compiler.hardware.facts import Chip, chip, costs
+from compiler.hardware.values import is_parameter, short_name
 from compiler.hardware.work import Work, inner, kinds, size, trips, work
 from compiler.ir import Op, TensorType, Value
 

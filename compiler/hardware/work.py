@@ -9,8 +9,8 @@ from functools import cache
 
 import numpy as np
 
-from compiler.hardware.capability import activations, is_parameter, short_name
 from compiler.hardware.facts import costs
+from compiler.hardware.values import activations, is_parameter, short_name
 from compiler.ir import Op, TensorType, Value
 
 
