@@ -61,6 +61,10 @@ def optimize_command(
     for path in (model, data):
         if not path.is_file():
             raise UserError(f"there is no file {path}")
+    package = output or Path(f"{model.stem}.mlpackage")
+    for option, place in (("-o", package), ("--json", json), ("--report", page)):
+        if place is not None and not place.absolute().parent.is_dir():
+            raise UserError(f"there is no folder for {place}", f"{option} in a folder that exists")
     if target == "metal":
         raise UserError("Metal kernels take no compressed weights yet", "--target gpu")
     todo = ladder_.Ladder(
@@ -77,8 +81,8 @@ def optimize_command(
         learn,
         learn_steps,
     )
-    _head(metric)
-    found = ladder_.climb(todo, _line, explore, _learning)
+    lines = _Lines(metric)
+    found = ladder_.climb(todo, lines.tried, explore, lines.learning)
     names = [t.step.name for t in found.front]
     if names:
         typer.echo(f"  beaten by none in size, latency and {metric.rpartition(':')[2]}: {', '.join(names)}")
@@ -90,30 +94,38 @@ def optimize_command(
             f"no step keeps the {metric} within {max_drop} of the original's {found.original:.4g}",
             "a larger --max-drop",
         )
-    _publish(found, output or Path(f"{model.stem}.mlpackage"))
+    _publish(found, package)
 
 
-def _head(metric: str) -> None:
-    typer.echo(f"  {'step':<28}{'size':>10}{'latency':>12}{'MACs':>10}  {metric.rpartition(':')[2]:>28}{'drop':>11}")
+class _Lines:
+    """A table of trials as they are made, under its head."""
 
+    def __init__(self, metric: str) -> None:
+        score = metric.rpartition(":")[2]
+        self._head = f"  {'step':<28}{'size':>10}{'latency':>12}{'MACs':>10}  {score:>28}{'drop':>11}"
 
-def _line(trial: Trial, again: bool) -> None:
-    from compiler.report import megabytes
+    def _line(self, text: str) -> None:
+        if self._head:
+            typer.echo(self._head)
+            self._head = ""
+        typer.echo(text)
 
-    m = trial.measured
-    if m.refused:
-        typer.echo(f"  {trial.step.name:<28}refused: {m.refused}")
-        return
-    score = f"{trial.score:.4g} [{trial.low:.4g}, {trial.high:.4g}]"
-    end = "kept" if trial.kept else f"rolled back: {trial.why}"
-    typer.echo(
-        f"  {trial.step.name:<28}{megabytes(m.bytes):>10}{m.latency_ms:>9.3g} ms{m.macs / 1e6:>8.4g} M  {score:>28}"
-        f"{trial.drop:>11.3g}  {end}{' (measured before)' if again else ''}"
-    )
+    def tried(self, trial: Trial, again: bool) -> None:
+        from compiler.report import megabytes
 
+        m = trial.measured
+        if m.refused:
+            self._line(f"  {trial.step.name:<28}refused: {m.refused}")
+            return
+        score = f"{trial.score:.4g} [{trial.low:.4g}, {trial.high:.4g}]"
+        end = "kept" if trial.kept else f"rolled back: {trial.why}"
+        self._line(
+            f"  {trial.step.name:<28}{megabytes(m.bytes):>10}{m.latency_ms:>9.3g} ms{m.macs / 1e6:>8.4g} M  "
+            f"{score:>28}{trial.drop:>11.3g}  {end}{' (measured before)' if again else ''}"
+        )
 
-def _learning(step: int, learnt: float, judged: float) -> None:
-    typer.echo(f"    learning, step {step:>5}: loss {learnt:.4g}, {judged:.4g} on samples held back")
+    def learning(self, step: int, learnt: float, judged: float) -> None:
+        self._line(f"    learning, step {step:>5}: loss {learnt:.4g}, {judged:.4g} on samples held back")
 
 
 def _publish(found: Found, path: Path) -> None:

@@ -77,9 +77,7 @@ def load(path: str | Path) -> dict[str, Array]:
             return {k.removeprefix("in:"): file[k] for k in file.files if not k.startswith("out:")}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
         reason = (e.strerror if isinstance(e, OSError) else "") or "it is not a NumPy .npz archive"
-        raise UserError(
-            f"cannot read the calibration inputs {path}: {reason}", "numpy.savez(FILE, NAME=array, …)"
-        ) from e
+        raise UserError(f"cannot read the inputs {path}: {reason}", "numpy.savez(FILE, NAME=array, …)") from e
 
 
 def _split(given: Mapping[str, Array], function: Function, what: str) -> list[Inputs]:
@@ -104,7 +102,11 @@ def _split(given: Mapping[str, Array], function: Function, what: str) -> list[In
 def _of_input(array: Array, type_: TensorType, name: str) -> list[Array]:
     shape = type_.shape
     assert shape is not None
+    if array.dtype.kind not in "biuf":
+        raise UserError(f"the array for input '{name}' holds {array.dtype}, which are no numbers")
     array = array.astype(type_.dtype.numpy, copy=False)
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        raise UserError(f"the array for input '{name}' holds NaN", "inputs without NaN")
     if _fits(array.shape, shape):
         return [array]
     if _fits(array.shape[1:], shape):
@@ -114,7 +116,7 @@ def _of_input(array: Array, type_: TensorType, name: str) -> list[Array]:
     if isinstance(first, int) and tail and array.shape[0] % first == 0:
         return list(array.reshape(-1, first, *array.shape[1:]))
     want = ", ".join(map(str, shape))
-    raise UserError(f"input '{name}' has shape ({want}), the array to calibrate on {array.shape}")
+    raise UserError(f"input '{name}' has shape ({want}), the array for it {array.shape}")
 
 
 def _fits(have: Sequence[int], want: Sequence[int | str]) -> bool:

@@ -98,15 +98,17 @@ class Settings:
         """
         if prune is not None and not 0 < prune < 1:
             raise UserError(f"--prune {prune:g} is no share of channels between 0 and 1", "--prune 0.3")
+        if max_error is not None and not 0 < max_error < 1:
+            raise UserError(f"--max-error {max_error:g} is no relative error between 0 and 1", "--max-error 0.02")
         judged = _importance(importance, prune, data)
         if quantize is None:
             needless = [("--budget", budget), ("--ranges", ranges)]
-            for option, given in needless if prune is not None else [*needless, ("--calibrate", data)]:
+            for option, given in (
+                needless if prune is not None else [*needless, ("--calibrate", data), ("--max-error", max_error)]
+            ):
                 if given is not None:
                     raise UserError(f"{option} says how to compress, but not what", f"--quantize mixed {option} …")
             return None if prune is None else Settings(data=data, max_error=max_error, prune=prune, importance=judged)
-        if max_error is not None and not 0 < max_error < 1:
-            raise UserError(f"--max-error {max_error:g} is no relative error between 0 and 1", "--max-error 0.02")
         mixed, activations = quantize == "mixed", quantize == "w8a8"
         if mixed and budget is None and max_error is None:
             raise UserError("--quantize mixed needs to know when to stop", "--budget 4MB or --max-error 0.02")

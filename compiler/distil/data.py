@@ -55,6 +55,12 @@ def _generated(text: str, function: Function, most: int) -> list[Sample]:
         given = list(itertools.islice(make(), most))
     except Exception as e:
         raise UserError(f"the generator {name} of {file} failed: {type(e).__name__}: {e}") from e
+    for one in given:
+        if not isinstance(one, Mapping):
+            raise UserError(
+                f"the generator {name} of {file} gave a {type(one).__name__}, where arrays by input name are needed",
+                "yield {NAME: array}",
+            )
     return [sample for one in given for sample in calibration.labelled(one, function, f"what {name} of {file} gave")]
 
 

@@ -70,12 +70,23 @@ def of_user(text: str) -> Loss:
     It is a function of JAX that takes the student's outputs, the teacher's and the sample's arrays, each by name.
 
     Raises:
-        UserError: there is no such function.
+        UserError: there is no such function; and when it is called, it fails, or does not give one float.
     """
     from compiler.comparison.metrics import function_of
 
     file, _, name = text.rpartition(":")
-    found: Loss = function_of(Path(file), name, "loss")
     if not file:
         raise UserError(f"'{text}' is no loss", "FILE.py:FUNCTION")
-    return found
+    given = function_of(Path(file), name, "loss")
+
+    def loss(ours: Mapping[str, Any], theirs: Mapping[str, Any], sample: Mapping[str, Any]) -> Any:
+        try:
+            found = jnp.asarray(given(dict(ours), dict(theirs), dict(sample)))
+        except Exception as e:
+            raise UserError(f"the loss {name} of {file} failed: {type(e).__name__}: {str(e).splitlines()[0]}") from e
+        if found.shape != () or not jnp.issubdtype(found.dtype, jnp.floating):
+            what = f"{found.dtype} of shape {found.shape}"
+            raise UserError(f"the loss {name} of {file} gave {what}, where one float is needed", "the mean of it")
+        return found
+
+    return loss

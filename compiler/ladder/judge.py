@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compiler.comparison import metrics, paired
+from compiler.compression import calibration
 from compiler.errors import PlanishError, UserError
 from compiler.execution import runnable
 from compiler.ladder import steps as steps_
@@ -120,7 +121,7 @@ class Judge:
         if measured.refused:
             return Trial(step, options, measured, why=measured.refused)
         found = paired(self._scores, measured.scores)
-        drop = -found.difference.mean if self._metric.higher_is_better else found.difference.mean
+        drop = (0.0 - found.difference.mean) if self._metric.higher_is_better else found.difference.mean
         trial = Trial(step, options, measured, found.b.mean, found.b.low, found.b.high, drop, True)
         if drop <= self.allowed:
             return trial
@@ -133,6 +134,7 @@ def _split(ladder: Ladder, original: runnable.Runnable) -> tuple[Any, list[Sampl
 
     everything = samples(ladder.data, original)
     if ladder.calibrate is not None:
+        calibration.samples(ladder.calibrate, original.signature)
         return ladder.calibrate, [], everything
     count = len(everything) // 4
     if count < 1 or len(everything) - count < 2:

@@ -148,6 +148,10 @@ def test_wrong_integers_are_found_out(tmp_path, monkeypatch, quantize):
         ({"quantize": "mixed"}, "--quantize mixed needs to know when to stop"),
         ({"quantize": "mixed", "budget": "4 cats"}, "--budget 4 cats is no size"),
         ({"quantize": "int8", "budget": "4MB"}, "--budget chooses between schemes, and --quantize int8 is one"),
+        ({"max_error": 0.1}, "--max-error says how to compress, but not what"),
+        ({"prune": 0.3, "max_error": 7.0}, "--max-error 7 is no relative error between 0 and 1"),
+        ({"quantize": "int8", "calibrate": {"x": np.full(SHAPE, np.nan, np.float32)}}, "input 'x' holds NaN"),
+        ({"quantize": "int8", "calibrate": {"x": np.full(SHAPE, "a")}}, "which are no numbers"),
         ({"quantize": "int8", "max_error": 2.0}, "--max-error 2 is no relative error between 0 and 1"),
         ({"quantize": "w8a8"}, "--quantize w8a8 needs inputs to find the ranges of activations on"),
         ({"quantize": "w8a8", "os": "ios16"}, "quantized activations need iOS 17 or later"),
@@ -157,7 +161,7 @@ def test_wrong_integers_are_found_out(tmp_path, monkeypatch, quantize):
         ({"quantize": "int8", "calibrate": {}}, "there is no array for input 'x' in the calibration inputs"),
         ({"quantize": "int8", "calibrate": []}, "there are no calibration inputs"),
         ({"quantize": "int8", "calibrate": {"x": np.zeros((3, 48))}}, "input 'x' has shape"),
-        ({"quantize": "int8", "calibrate": "absent.npz"}, "cannot read the calibration inputs absent.npz"),
+        ({"quantize": "int8", "calibrate": "absent.npz"}, "cannot read the inputs absent.npz"),
     ],
 )
 def test_errors(tmp_path, options, message):

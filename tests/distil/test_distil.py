@@ -77,15 +77,49 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(asked: list[str], tmp_path: 
 
 
 def test_mistakes_are_one_sentence(planish: Run, asked: list[str], tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
     for more, text in {
         ("-o", str(asked[0])): "is the teacher, which stays as it is",
         ("-o", "nowhere/student.onnx"): "is no file that the student could be written to",
         ("-o", "s.onnx", "--prune", "1.5"): "is no share of channels",
-        ("-o", "s.onnx", "--loss", "mine.py:f"): "cannot read the loss's file",
+        ("-o", "s.onnx", "--importance", "tailor"): "no importance is called 'tailor'",
         ("-o", "s.onnx", "--quantize", "int3"): "no rounding of weights is called 'int3'",
+        ("-o", "s.onnx", "--loss", "none.py:f"): "cannot read the loss's file",
+        ("-o", "s.onnx", "--loss", "mine.py"): "'mine.py' is no loss",
+        ("-o", "s.onnx", "--loss", "mine.py:fails"): "the loss fails of mine.py failed: KeyError: 'z'",
+        ("-o", "s.onnx", "--loss", "mine.py:wide"): "gave float32 of shape (1, 4), where one float is needed",
+        ("-o", "s.onnx", "--data", "mine.py:arrays"): "gave a ndarray, where arrays by input name are needed",
+        ("-o", "s.onnx", "--data", "mine.py:broken"): "the generator broken of mine.py failed: OSError: file 7",
+        ("-o", "s.onnx", "--data", "mine.py:other"): "there is no array for input 'x' in what other of mine.py gave",
+        ("-o", "s.onnx", "--data", "mine.py:nans"): "the array for input 'x' holds NaN",
     }.items():
         code, _, err = planish("distil", *asked, "--steps", "1", *more)
         assert (code, text in err) == (2, True), err
+        assert not Path("s.onnx").exists()
+
+
+MINE = """
+import numpy as np
+
+def fails(ours, theirs, sample):
+    return ours["z"]
+
+def wide(ours, theirs, sample):
+    return ours["y"] - theirs["y"]
+
+def arrays():
+    yield np.zeros((1, 3, 8, 8))
+
+def broken():
+    raise OSError("file 7")
+    yield
+
+def other():
+    yield {"picture": np.zeros((1, 3, 8, 8))}
+
+def nans():
+    yield {"x": np.full((1, 3, 8, 8), np.nan)}
+"""
 
 
 def test_losses_are_least_for_what_is_the_same() -> None:

@@ -111,6 +111,28 @@ def test_steps_that_a_release_has_not_are_left_out_or_refused() -> None:
         steps.chosen(["int9"], 18)
 
 
+def test_mistakes_are_one_sentence_before_anything_is_tried(planish: Run, asked: list[str], tmp_path: Path) -> None:
+    np.savez(tmp_path / "wrong.npz", picture=np.zeros((2, 1, 3, 48, 192), np.float32))
+    (tmp_path / "mine.py").write_text(
+        "def fails(outputs, sample):\n    return outputs['z']\ndef nan(outputs, sample):\n    return float('nan')\n"
+    )
+    for more, text in {
+        ("--metric", "mine.py:fails"): "the metric fails of mine.py failed: KeyError: 'z'",
+        ("--metric", "mine.py:nan"): "the metric nan of mine.py gave nan, which is no number to judge by",
+        ("--metric", "accuracy"): "the metric 'accuracy' needs an array 'label' among the data",
+        ("--data", "wrong.npz"): "there is no array for input 'x' in wrong.npz, only for 'picture'",
+        ("--calibrate", "wrong.npz"): "there is no array for input 'x' in wrong.npz, only for 'picture'",
+        ("--max-drop", "little"): "--max-drop little is no drop",
+        ("--max-drop", "1%"): "the original's metric is 0, of which there is no percentage",
+        ("-o", "none/a.mlpackage"): "there is no folder for none/a.mlpackage",
+        ("--json", "none/a.json"): "there is no folder for none/a.json",
+        ("--step", "int9"): "the ladder has no step 'int9'",
+    }.items():
+        code, out, err = planish("optimize", *asked, "--max-drop", "0.02", *more)
+        assert (code, text in err, out) == (2, True, ""), err
+        assert not Path("ppocr_cls.mlpackage").exists()
+
+
 def test_a_damaged_journal_is_an_error_and_one_of_something_else_is_begun_anew(tmp_path: Path) -> None:
     journal = Journal(tmp_path, "a")
     journal.put("half", Measured(refused="why"))
