@@ -8,11 +8,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import onnx.parser
 import pytest
 
 import compiler
 from codegen.metal import package
+from codegen.metal.program import STORED
 
 TEXT = """<ir_version: 10, opset_import: ["" : 21]>
 g (float[2,8,9] x) => (float[2,8,9] y, float[2,8,8] z) {
@@ -49,6 +51,15 @@ def test_it_says_what_the_plan_says(folder):
         (d["kernel"], d["groups"], d["threads"], [b["buffer"] for b in d["bindings"]]) for d in plan["dispatches"]
     ]
     assert f"static let heapBytes = {plan['heap']}\n" in text
+
+
+def test_every_type_of_elements_is_known_in_swift():
+    codegen = Path(package.__file__).parents[1]
+    engine = (codegen / "swift/runtime/Sources/PlanishRuntime/MetalPlan.swift").read_text()
+    host = (codegen / "metal/host/run.swift").read_text()
+    for store, dtype in STORED.items():
+        assert f'case "{store}": .{np.dtype(dtype).name}\n' in engine
+        assert f'"{store}": {np.dtype(dtype).itemsize}' in host
 
 
 def test_textures_are_bound_beside_buffers(pictured):

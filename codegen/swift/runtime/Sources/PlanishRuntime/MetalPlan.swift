@@ -4,9 +4,9 @@ import Foundation
 public struct MetalPlan: Sendable, Codable {
     public struct Buffer: Sendable, Codable {
         public let name: String
-        /// `input`, `output`, `constant` or `scratch`.
+        /// `input`, `output`, `constant`, `scratch`, or `count`, which says how many rows of an output hold something.
         public let kind: String
-        /// The type of its elements in Metal: `float`, `half`, `int` or `bool`.
+        /// The type of its elements in Metal: `float`, `half`, `int`, `bool`, `char` or `uchar`.
         public let store: String
         public let shape: [Int]
         /// The type that callers see.
@@ -24,6 +24,8 @@ public struct MetalPlan: Sendable, Codable {
             case "half": .float16
             case "int": .int32
             case "bool": .bool
+            case "char": .int8
+            case "uchar": .uint8
             default: nil
             }
         }
