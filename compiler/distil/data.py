@@ -34,16 +34,22 @@ def samples(source: str | Path | Mapping[str, Array], function: Function, most: 
     text = str(source)
     if ".py:" in text:
         return _generated(text, function, most)
-    path = Path(source)
-    files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
-    if not files:
-        raise UserError(f"the folder {path} holds no .npz file", "numpy.savez(FILE, NAME=array, …) for each sample")
+    parts = files(source)
+    if not parts:
+        raise UserError(f"the folder {source} holds no .npz file", "numpy.savez(FILE, NAME=array, …) for each sample")
     found: list[Sample] = []
-    for file in files:
+    for file in parts:
         if len(found) >= most:
             break
         found += calibration.labelled(calibration.load(file), function, str(file))
     return found[:most]
+
+
+def files(source: str | Path) -> list[Path]:
+    """The files that samples come from: .npz files, or that of a generator."""
+    text = str(source)
+    path = Path(text.rpartition(":")[0] if ".py:" in text else text)
+    return sorted(path.glob("*.npz")) if path.is_dir() else [path]
 
 
 def _generated(text: str, function: Function, most: int) -> list[Sample]:

@@ -203,9 +203,12 @@ def _check(
 
 def _fingerprint(task: Task) -> str:
     """What a checkpoint must agree on to be gone on with."""
+    from compiler.distil.data import files
+
     content = {k: str(v) for k, v in asdict(task).items() if k not in ("work", "schedule")}
     content["schedule"] = str(asdict(task.schedule))
-    content["sha256"] = hashlib.sha256(task.model.read_bytes()).hexdigest()
+    read = [task.model, *files(task.data), *([Path(task.loss.rpartition(":")[0])] if task.loss else [])]
+    content["sha256"] = " ".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in read)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

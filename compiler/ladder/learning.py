@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compiler.distil.data import samples
+from compiler.distil.data import files, samples
 from compiler.errors import UserError
 from compiler.ir import Function
 
@@ -60,9 +60,9 @@ class Learning:
             except OSError as e:
                 raise UserError(f"cannot write {self.data}: {e.strerror}", "--work with another folder") from e
         digest = hashlib.sha256(f"{of} {ladder.learn} {ladder.learn_steps}".encode())
-        for file in _files(self.data):
-            digest.update(file.read_bytes())
         samples(self.data, signature, most=1)
+        for file in files(self.data):
+            digest.update(file.read_bytes())
         self.of = digest.hexdigest()
 
     @staticmethod
@@ -97,13 +97,3 @@ class Learning:
         os.replace(draft, path)
         shutil.rmtree(work)
         return path
-
-
-def _files(source: str | Path) -> list[Path]:
-    """The files that samples come from."""
-    text = str(source)
-    path = Path(text.rpartition(":")[0] if ".py:" in text else text)
-    found = sorted(path.glob("*.npz")) if path.is_dir() else [path]
-    if not found or not all(f.is_file() for f in found):
-        raise UserError(f"there is nothing to learn from at {source}", "--learn FILE.npz, FOLDER or FILE.py:GENERATOR")
-    return found

@@ -76,6 +76,16 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(asked: list[str], tmp_path: 
     assert all(np.allclose(weights[0][k], weights[1][k], atol=1e-6) for k in weights[0])
 
 
+def test_what_was_learned_from_other_data_is_not_gone_on_with(planish: Run, asked: list[str], tmp_path: Path) -> None:
+    assert planish("distil", *asked, "--steps", "4", "-o", "a.onnx")[0] == 0
+    _, again, _ = planish("distil", *asked, "--steps", "4", "-o", "a.onnx")
+    assert "step      4" not in again, "it is done"
+    np.savez(tmp_path / "data.npz", x=small.pictures(20, np.random.default_rng(7)))
+    code, out, err = planish("distil", *asked, "--steps", "4", "-o", "a.onnx")
+    assert code == 0, err
+    assert "step      4" in out
+
+
 def test_mistakes_are_one_sentence(planish: Run, asked: list[str], tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MINE)
     for more, text in {

@@ -85,8 +85,8 @@ def test_what_is_learned_from_must_fit(planish: Run, asked: list[str], tmp_path:
     (tmp_path / "empty").mkdir()
     for learn, text in {
         "other.npz": "there is no array for input 'x' in other.npz, only for 'picture'",
-        "empty": "there is nothing to learn from at empty",
-        "none.npz": "there is nothing to learn from at none.npz",
+        "empty": "the folder empty holds no .npz file",
+        "none.npz": "cannot read the inputs none.npz",
     }.items():
         code, _, err = planish("optimize", *asked, *steps(DISTIL), "--max-drop", "0.2", "--learn", learn)
         assert (code, text in err) == (2, True), err
