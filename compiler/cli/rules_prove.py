@@ -37,10 +37,10 @@ def prove_command(
     files: Files = None,
     rule: Named = None,
     stage: Stages = None,
-    count: Annotated[int, typer.Option(help="Instances of each rule.")] = 200,
+    count: Annotated[int, typer.Option(help="Instances of each rule.", min=1)] = 200,
     fast: Annotated[bool, typer.Option("--fast", help="20 instances of each rule.")] = False,
     seed: Annotated[int, typer.Option(help="Where the random numbers start.")] = 0,
-    jobs: Annotated[int, typer.Option(help="Rules at a time.", show_default="as many as cores")] = 0,
+    jobs: Annotated[int, typer.Option(help="Rules at a time.", min=0, show_default="as many as cores")] = 0,
     cluster: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler whose workers prove; extra 'cluster'.")
     ] = None,
@@ -49,6 +49,7 @@ def prove_command(
     ] = None,
 ) -> None:
     """Hold rules to their contracts on random instances, in onnxruntime. Exit code 1 if one is wrong or has too few."""
+    from compiler.errors import UserError
     from compiler.proving.library import prover_of
 
     library, chosen = _chosen(files, rule, stage)
@@ -56,6 +57,8 @@ def prove_command(
     if replay is not None:
         _replay(prover, replay)
         return
+    if not chosen:
+        raise UserError(f"there is no rule to prove in {', '.join(map(str, files or ()))}", "a file with rules")
     many = 20 if fast else count
     if cluster is not None:
         from compiler.proving import cluster as cluster_
@@ -100,7 +103,7 @@ def _replay(prover: Prover, path: Path) -> None:
     from compiler.rewrite.explain import known_rule
 
     try:
-        module = parse_module(path.read_text(encoding="utf-8"))
+        module = parse_module(path.read_text(encoding="utf-8"), file=str(path))
     except OSError as e:
         raise UserError(f"cannot read {path}: {e.strerror}") from None
     name = module.attributes.get("rule")
@@ -169,26 +172,33 @@ def stats_command(
     from rich.console import Console
     from rich.table import Table
 
-    from compiler.errors import PlanishError
+    from compiler.errors import PlanishError, UserError
     from compiler.proving.library import library_of
     from compiler.rewrite.meter import Meter
 
+    for m in models:
+        if not m.exists():
+            raise UserError(f"there is no {m}", "a model, or a folder of models")
     meter = Meter(library_of(rules or ()))
     paths = [p for m in models for p in (sorted(m.rglob("*.onnx")) if m.is_dir() else [m])]
+    done = 0
     for path in paths:
         try:
             _drive(path, _options(rules, target, os_, None), meter)
+            done += 1
         except PlanishError as e:
-            typer.echo(f"{path}: {str(e).splitlines()[0]}")
+            typer.echo(f"{path}: {e.message.splitlines()[0]}")
     table = Table("rule", "attempts", "fires", "turned down", "ms", "ops", box=None, pad_edge=False)
     for name, t in sorted(meter.total.items(), key=lambda item: (-item[1].fires, -item[1].seconds)):
         if t.attempts:
             numbers = (t.attempts, t.fires, t.rejected)
             table.add_row(name, *(f"{n:,}" for n in numbers), f"{1e3 * t.seconds:.1f}", f"{t.ops:+,}")
     Console(highlight=False).print(table)
-    typer.echo(f"{len(paths)} models, {meter.visits:,} visits, {meter.seconds:.2f} s")
+    typer.echo(f"{done} of {len(paths)} models, {meter.visits:,} visits, {meter.seconds:.2f} s")
     if meter.silent:
         typer.echo(f"{len(meter.silent)} rules never fire here: {', '.join(sorted(meter.silent))}")
+    if not done:
+        raise typer.Exit(2)
 
 
 def _chosen(

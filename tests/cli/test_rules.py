@@ -79,3 +79,26 @@ def test_compile_tells_all_that_is_wrong_with_rules_of_every_stage(planish: Run,
     assert "did you mean 'Relu'" in text
     assert "my.rules:5:48: error: " in text
     assert "did you mean 'max'" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("prove", "empty.rules"), "there is no rule to prove in empty.rules"),
+        (("prove", "--count", "0"), "'--count'"),
+        (("prove", "--replay", "broken.ir"), "broken.ir:1:1: expected 'module'"),
+        (("stats", "missing.onnx"), "there is no missing.onnx"),
+        (("stats", "broken.onnx"), "0 of 1 models"),
+        (("check", "missing.rules"), "rule file missing.rules cannot be read"),
+        (("explain", "gelo"), "no rule is called 'gelo'; did you mean 'gelu'?"),
+        (("new", "--from", "broken.onnx", "--nodes", "a", "--stage", "fuze"), "did you mean 'fuse'?"),
+    ],
+)
+def test_what_cannot_be_done_is_said_and_is_no_success(
+    planish: Run, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    for name, content in (("empty.rules", "// nothing yet"), ("broken.ir", "?"), ("broken.onnx", "?")):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    code, text = planish("rules", *arguments)
+    assert code == 2, text
+    assert said in text
