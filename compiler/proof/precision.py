@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compiler.hardware import work
 from compiler.ir import F32, Module, Op, TensorType, Value, clone_function, clone_module
 from compiler.proof import LIMITS, MilSession, Verdict, judge, run_mil
 from passes import half, rescale
@@ -26,11 +27,16 @@ Array = np.ndarray[Any, Any]
 #: A value survives rounding to half if its relative L2 error stays below this; see :data:`passes.half.CONSTANT_LOSS`.
 VALUE_LOSS = 5e-3
 
-#: How many trial evaluations the search may take.
+#: How many trial evaluations a search may take.
 TRIALS = 36
 
 #: An error that leaves room to the limit of half precision, 2e-2, for inputs that were not tried.
 MARGIN = 1.6e-2
+
+#: So much of the multiplications a margin may cost: 99 % of them are to run on a unit for half precision.
+SHARE = 0.01
+
+_LOSES = "loses too much in half precision on the proof's inputs"
 
 _PROBE_BYTES = 1 << 28
 
@@ -174,30 +180,48 @@ def _copy(module: Module) -> tuple[Module, dict[Value, Value]]:
 
 
 def _search(trial: Trial, keep: dict[Op, str]) -> dict[Op, str]:
-    """All operators stay in f32, then stretches of them go back, quarters first, then shorter ones, down to single ones
-    (after Zeller and Hildebrandt, "Simplifying and isolating failure-inducing input", 2002)."""
-    why = "loses too much in half precision on the proof's inputs"
-    needed = [op for op in trial.lowered.main.block.ops if _computes_floats(op) and op not in keep]
-
-    def suffices(extra: Sequence[Op], limit: float) -> bool:
-        return trial.judge_half({**keep, **dict.fromkeys(extra, why)}, limit).passed
-
+    """The fewest operators found that leave :data:`MARGIN` if they stay in f32, or, where these hold more than
+    :data:`SHARE` of the multiplications, those that keep the limit itself if that takes fewer multiplications."""
+    block = trial.lowered.main.block
+    ops = [op for op in block.ops if _computes_floats(op) and op not in keep]
+    most = SHARE * sum(work(op).macs for op in block.ops if _computes_floats(op))
     own = LIMITS["fp16"] if trial.limit is None else trial.limit
-    limit = next((found for found in (min(MARGIN, own), own) if needed and suffices(needed, found)), None)
-    if limit is None:
-        return {}
-    left, size = TRIALS, -(-len(needed) // 4)
+    best: list[Op] = []
+    least = np.inf
+    for limit in dict.fromkeys((min(MARGIN, own), own)):
+        found = _fewest(trial, keep, ops, limit)
+        macs = sum(work(op).macs for op in found)
+        if found and macs < least:
+            best, least = found, macs
+        if least <= most:
+            break
+    return dict.fromkeys(best, _LOSES)
+
+
+def _fewest(trial: Trial, keep: dict[Op, str], ops: list[Op], limit: float) -> list[Op]:
+    """Those of some operators that stay in f32 for an error within ``limit``; none if all of them do not suffice.
+
+    All stay at first, then stretches of them go back, quarters, then shorter ones, down to single ones (after Zeller
+    and Hildebrandt, "Simplifying and isolating failure-inducing input", 2002).
+    """
+
+    def suffices(extra: Sequence[Op]) -> bool:
+        return trial.judge_half({**keep, **dict.fromkeys(extra, _LOSES)}, limit).passed
+
+    if not ops or not suffices(ops):
+        return []
+    needed, left, size = ops, TRIALS, -(-len(ops) // 4)
     while size and left:
         at = 0
         while at < len(needed) and size < len(needed) and left:
             without = needed[:at] + needed[at + size :]
             left -= 1
-            if suffices(without, limit):
+            if suffices(without):
                 needed = without
             else:
                 at += size
         size //= 2
-    return dict.fromkeys(needed, why)
+    return needed
 
 
 def _computes_floats(op: Op) -> bool:

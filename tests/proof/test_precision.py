@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,11 @@ import pytest
 from onnx import TensorProto, helper
 
 import compiler
+from compiler import driver
+from compiler.ir import Op
+from compiler.proof import Verdict
+from compiler.proof.precision import Trial, culprits
+from compiler.target import Target
 from tests.test_driver import F, model_of
 
 
@@ -65,3 +71,28 @@ def test_a_row_that_is_masked_whole_stays_as_it_is(tmp_path: Path, low: float, h
     assert done.report.rules.get("selected_mask_in_half", 0) == (low < -1e12)
     assert bool(done.report.kept) == (low == -1e9)
     assert done.report.verify.worst[1].rel_l2 < 5e-3
+
+
+class Told(Trial):
+    """A trial whose error is told: nothing with the wide convolution in f32, close to the limit with the sigmoid."""
+
+    def judge_half(self, keep: Mapping[Op, str], limit: float | None = None) -> Verdict:
+        names = {op.loc.nodes[0] for op in keep}
+        error = 1e-3 if "wide" in names else 1.9e-2 if "sigmoid" in names else 5e-2
+        return Verdict("passed" if error <= (limit or 2e-2) else "failed", "fp16")
+
+
+@pytest.mark.parametrize(("others", "kept"), [(8, "sigmoid"), (4096, "wide")])
+def test_a_margin_may_cost_a_hundredth_of_the_multiplications(others: int, kept: str) -> None:
+    """Else the limit itself decides. ``others`` says how many channels the rest of the network multiplies."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], "wide"),
+        helper.make_node("Sigmoid", ["a"], ["b"], "sigmoid"),
+        helper.make_node("Conv", ["b", "v"], ["c"], "other"),
+        helper.make_node("Relu", ["c"], ["y"], "relu"),
+    ]
+    weights = {"w": np.ones((8, 8, 1, 1), np.float32), "v": np.ones((others, 8, 1, 1), np.float32)}
+    options = driver.Options(Target.of("ane", "ios18"))
+    module = driver.at_stage(model_of(nodes, {"x": [1, 8, 4, 4]}, {"y": F}, weights), "lower", options)
+    trial = Told(module, [], [], driver.load_library(options), "ios18", in_range=True)
+    assert [op.loc.nodes[0] for op in culprits(trial, {})] == [kept]
