@@ -14,7 +14,7 @@ import numpy as np
 from compiler.errors import UserError
 from compiler.ir import suggest
 from compiler.target import known
-from passes.compress.activations import METHODS, Method
+from passes.compress.activations import METHODS, Method, read_ranges
 from passes.compress.schemes import NAMES, Linear, Scheme, parse
 from passes.prune.importance import IMPORTANCES, Importance
 
@@ -120,6 +120,8 @@ class Settings:
             raise UserError("--quantize w8a8 needs inputs to find the ranges of activations on", "--calibrate data.npz")
         if ranges is not None and not activations:
             raise UserError("--ranges holds the ranges of activations, which stay floats", "--quantize w8a8")
+        if ranges is not None:
+            _check_ranges(Path(ranges))
         if method not in METHODS:
             raise UserError(f"no way to find ranges is called '{method}'", f"one of {', '.join(METHODS)}")
         scheme = None if mixed else parse("int8", ios) if activations else _scheme(quantize, ios)
@@ -153,6 +155,16 @@ def _importance(text: str | None, prune: float | None, data: Data | None) -> Imp
     if by == "taylor" and find_spec("jax") is None:
         raise UserError("--importance taylor needs JAX", "pip install 'planish[distill]'")
     return by
+
+
+def _check_ranges(path: Path) -> None:
+    """What is wrong with the file is said before the model is compiled, not after."""
+    if path.exists():
+        read_ranges(path)
+    elif not path.absolute().parent.is_dir():
+        raise UserError(
+            f"{path} is no file that the ranges could be written to", "--ranges FILE in a folder that exists"
+        )
 
 
 def _scheme(text: str, ios: int) -> Scheme:

@@ -157,6 +157,10 @@ def test_wrong_integers_are_found_out(tmp_path, monkeypatch, quantize):
         ({"quantize": "w8a8", "os": "ios16"}, "quantized activations need iOS 17 or later"),
         ({"quantize": "int8", "ranges": "r.json"}, "--ranges holds the ranges of activations, which stay floats"),
         ({"budget": "4MB"}, "--budget says how to compress, but not what"),
+        (
+            {"quantize": "w8a8", "calibrate": {}, "ranges": "none/r.json"},
+            "is no file that the ranges could be written to",
+        ),
         ({"quantize": "w8a8", "calibrate": {}, "range_method": "median"}, "no way to find ranges is called 'median'"),
         ({"quantize": "int8", "calibrate": {}}, "there is no array for input 'x' in the calibration inputs"),
         ({"quantize": "int8", "calibrate": []}, "there are no calibration inputs"),
