@@ -1,6 +1,6 @@
 """By what to judge channels: what pruning costs, without training, by each measure of importance and by chance.
 
-    python -m benchmarks.prune_importance [--models DIR] [--amount 0.05]… [--learn 16] [--judge 100]
+    python -m benchmarks.prune_importance [--models DIR] [--amount 0.1]… [--learn 24] [--judge 100]
 
 prints, for pages of text that pplcnet_orientation tells apart, how far outputs are from the original's and how many
 pages are told right. Needs JAX (the extra ``distill``), Pillow and a font.
@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, default=Path("../shared/models"))
     parser.add_argument("--amount", type=float, action="append")
-    parser.add_argument("--learn", type=int, default=16)
+    parser.add_argument("--learn", type=int, default=24)
     parser.add_argument("--judge", type=int, default=100)
     asked = parser.parse_args()
 
@@ -52,7 +52,7 @@ def main() -> None:
     whole = outputs(module)
     print(f"\n| pruned | importance | distance | told right, of {len(tests)} |\n|---|---|--:|--:|")
     print(f"| 0 % | | 0 | {100 * np.mean(whole.argmax(1) == turns):.0f} % |")
-    for amount in asked.amount or (0.05, 0.1, 0.2):
+    for amount in asked.amount or (0.1, 0.2):
         for name, several in ways.items():
             found = []
             for scores in several:

@@ -11,6 +11,7 @@ import numpy as np
 
 from compiler.errors import UserError
 from compiler.ir import Function, Module, Op, TensorType, clone_module
+from compiler.report import megabytes
 from passes.compress import Linear, NotCompressibleError, Palette, Scheme, Weight, bits, encode, weights
 from passes.compress.assign import Choice, within_error, within_size
 from passes.compress.fit import fitted
@@ -170,9 +171,9 @@ def choose(
     if bits_left is not None:
         found = within_size(choices, bits_left)
         if found is None:
-            least = sum(min(c.bits for c in o) for o in choices) / 8e6
+            least = megabytes(sum(min(c.bits for c in o) for o in choices) // 8)
             raise UserError(
-                f"the strongest compression of each weight leaves {least:.2f} MB of weights, which is over the budget",
+                f"the strongest compression of each weight leaves {least} of weights, which is over the budget",
                 "a larger --budget, or --prune",
             )
         chosen = named(found)

@@ -19,6 +19,8 @@ Array = np.ndarray[Any, Any]
 #: Random directions of the outputs for each sample.
 DRAWS = 2
 SEED = 6
+#: Of what a softmax makes: sure as a model is of most samples, the few others would decide alone.
+TEMPERATURE = 2.0
 _LEAST = 1e-6
 
 
@@ -27,7 +29,8 @@ def slopes(function: Function, takers: Sequence[Cut], data: Sequence[Mapping[str
 
     Directions are signs (Hutchinson's estimator), in units in which the mean square slope is what the losses of
     :func:`compiler.distil.losses.softened` grow by, up to a factor: an output's relative square error, and for what a
-    softmax makes Fisher's information, Σ (∂p)²/p, to which the Kullback-Leibler divergence comes down nearby.
+    softmax makes Fisher's information of its distributions p at :data:`TEMPERATURE`, Σ (∂p)²/p, to which the
+    Kullback-Leibler divergence comes down nearby.
 
     Args:
         takers: constants with the axis of the channels.
@@ -53,7 +56,7 @@ def slopes(function: Function, takers: Sequence[Cut], data: Sequence[Mapping[str
                 along[axis] = -1
                 turned[name] = turned[name] * gate.reshape(along)
             found = net(turned, inputs)
-            return [y / _unit(y, a) for y, a in zip(found, axes, strict=True) if jnp.issubdtype(y.dtype, jnp.floating)]
+            return [_measured(y, a) for y, a in zip(found, axes, strict=True) if jnp.issubdtype(y.dtype, jnp.floating)]
 
         open_ = [jnp.ones(parameters[name].shape[axis], jnp.float32) for name, axis in places]
         made, back = jax.vjp(outputs, open_)
@@ -65,10 +68,9 @@ def slopes(function: Function, takers: Sequence[Cut], data: Sequence[Mapping[str
     return [np.stack([np.asarray(r[i]) for r in rows]) for i in range(len(places))]
 
 
-def _unit(y: Any, axis: int | None) -> Any:
-    """What a slope of an output is measured in; it has no slope itself."""
+def _measured(y: Any, axis: int | None) -> Any:
+    """An output in what its slopes are measured in, which has no slope itself."""
     if axis is None:
-        unit = jnp.sqrt(jnp.square(y).sum()) + _LEAST
-    else:
-        unit = jnp.sqrt(jnp.maximum(y, _LEAST) * (y.size / y.shape[axis]))
-    return jax.lax.stop_gradient(unit)
+        return y / jax.lax.stop_gradient(jnp.sqrt(jnp.square(y).sum()) + _LEAST)
+    soft = jax.nn.softmax(jnp.log(y + _LEAST) / TEMPERATURE, axis)
+    return soft / jax.lax.stop_gradient(jnp.sqrt(soft * (y.size / y.shape[axis])))
