@@ -328,23 +328,22 @@ class GraphImporter:
         results: int,
     ) -> None:
         """Raises UserError where a node does not fit its operator's definition."""
-        what = f"node {_label(node)} ({node.op_type})"
         least, most = defn.operand_range
         if len(operands) < least or (most is not None and len(operands) > most):
             want = f"{least}" if least == most else f"{least} to {most}" if most is not None else f"at least {least}"
-            raise self.error(f"{what} has {len(operands)} inputs where it takes {want}")
+            raise self.error(f"{_what(node)} has {len(operands)} inputs where it takes {want}")
         if None in operands:
             for spec, v in zip(defn.operands, operands):
                 if v is None and spec.arity == "required":
-                    raise self.error(f"{what} lacks its input '{spec.name}'")
+                    raise self.error(f"{_what(node)} lacks its input '{spec.name}'")
         if results > len(defn.results) and not (defn.results and defn.results[-1].arity == "variadic"):
-            raise self.error(f"{what} has {results} outputs where it yields {len(defn.results)}")
+            raise self.error(f"{_what(node)} has {results} outputs where it yields {len(defn.results)}")
         for attribute in defn.attributes.values():
             if attribute.required and attribute.name not in attributes:
-                raise self.error(f"{what} lacks its attribute '{attribute.name}'")
+                raise self.error(f"{_what(node)} lacks its attribute '{attribute.name}'")
         for name in defn.regions:
             if name not in regions:
-                raise self.error(f"{what} lacks its subgraph '{name}'")
+                raise self.error(f"{_what(node)} lacks its subgraph '{name}'")
 
     def _infer(
         self,
@@ -359,7 +358,7 @@ class GraphImporter:
             return onnx_infer.infer(defn, operands, attributes, regions, results, self._memo)
         except (ir.InferenceError, ProtoError) as e:
             text = str(e).removeprefix(f"{defn.name}: ")
-            raise self.error(f"node {_label(node)} ({node.op_type}): {text}") from None
+            raise self.error(f"{_what(node)}: {text}") from None
 
     def _declared(self, op: ir.Op, names: Sequence[str], scope: Scope) -> None:
         """Types the results of ``op`` with what the file says of them, and keeps where it contradicts."""
@@ -403,7 +402,7 @@ class GraphImporter:
             try:
                 wider = [_widened(defn, attributes, types, region) for types, region in zip(arguments, regions)]
             except ir.InferenceError as e:
-                raise self.error(f"node {_label(node)} ({node.op_type}): {e}") from None
+                raise self.error(f"{_what(node)}: {e}") from None
             if wider == arguments:
                 break
             arguments = wider
@@ -435,6 +434,10 @@ class GraphImporter:
 
 def _label(node: NodeProto) -> str:
     return f"'{node.name}'" if node.name else f"of '{next(iter(node.output), '')}'"
+
+
+def _what(node: NodeProto) -> str:
+    return f"node {_label(node)} ({node.op_type})"
 
 
 def _argument_types(

@@ -54,8 +54,10 @@ def in_order(nodes: Sequence[NodeProto], known: Names) -> Sequence[NodeProto]:
     """
     made: set[str] = set()
     for node in nodes:
-        if any(n not in made and n not in known for n in uses(node)):
-            return _sorted(nodes, known)
+        # Few nodes have attributes, and fewer have subgraphs: what others use are their inputs.
+        for name in uses(node) if node.attribute else node.input:
+            if name not in made and name and name not in known:
+                return _sorted(nodes, known)
         made.update(node.output)
     return nodes
 

@@ -24,12 +24,17 @@ class Type:
 
 
 class TensorType(Type):
-    """``tensor<2x3xf32>``; ``shape`` is None for a tensor of unknown rank, ``tensor<*xf32>``."""
+    """``tensor<2x3xf32>``; ``shape`` is None for a tensor of unknown rank, ``tensor<*xf32>``.
 
-    __slots__ = ("dtype", "shape")
+    Attributes:
+        is_static: whether every dimension is a number.
+    """
+
+    __slots__ = ("dtype", "is_static", "shape")
     _interned: ClassVar[dict[tuple[DType, tuple[Dim, ...] | None], TensorType]] = {}
     dtype: DType
     shape: tuple[Dim, ...] | None
+    is_static: bool
 
     def __new__(cls, dtype: DType, shape: Iterable[Dim] | None) -> TensorType:
         dims = None if shape is None else tuple(shape)
@@ -39,6 +44,7 @@ class TensorType(Type):
             self = object.__new__(cls)
             object.__setattr__(self, "dtype", dtype)
             object.__setattr__(self, "shape", dims)
+            object.__setattr__(self, "is_static", dims is not None and all(type(d) is int for d in dims))
             cls._interned[key] = self
         return self
 
@@ -48,11 +54,6 @@ class TensorType(Type):
     @property
     def rank(self) -> int | None:
         return None if self.shape is None else len(self.shape)
-
-    @property
-    def is_static(self) -> bool:
-        """True when every dimension is a number."""
-        return self.shape is not None and all(type(d) is int for d in self.shape)
 
     @property
     def static_shape(self) -> tuple[int, ...]:
