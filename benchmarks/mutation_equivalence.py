@@ -6,8 +6,9 @@ for other rules of the stage: what surrounds an operator is not in its own rule.
 the same: the condition is about what pays. Of any other variant the results are compared with those of the rule itself,
 graph by graph: they must be the same graph, or the same numbers to the last bit.
 
-Only graphs of which both sides ran, and whose results were compared, speak for a variant. With fewer than LEAST of them
-it counts as missed, whatever became of others: refused by onnxruntime, turned down by types, nothing the target has.
+Only graphs that run speak for a variant: both sides were compared, or both left the graph alone, as types or a builder
+turned the result down. With fewer than LEAST of them it counts as missed, whatever became of others: refused by
+onnxruntime, nothing that the target has.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from compiler.rewrite.diagnostics import RuleError
 from compiler.rewrite.driver import rewrite
 from compiler.rewrite.mutate import Mutant, dropped, mutated
 from compiler.rewrite.prove import Prover
-from compiler.rewrite.prove_check import Checker, is_foreign
+from compiler.rewrite.prove_check import Checker, Verdict, is_foreign
 from compiler.rewrite.prove_search import Search
 from compiler.rewrite.recipe import Recipe, realize
 
@@ -72,21 +73,21 @@ def judged(prover: Prover, mutant: Mutant, count: int, seed: int) -> Judgement:
     seen: Counter[str] = Counter()
     wrong = _tried(pair, _own(searched, rule, seed, _ATTEMPTS * count), seen, count)
     where = "drawn for it"
-    if wrong is None and pair.weaker and ran(seen) < LEAST:
+    if wrong is None and pair.weaker and spoken(seen) < LEAST:
         where = "drawn for it and for other rules"
-        wrong = _tried(pair, _others(prover, original, seed, _ATTEMPTS * count), seen, count)
+        wrong = _tried(pair, _others(prover, original, seed, _ATTEMPTS * count), seen, count, matched=False)
     if wrong is not None:
         return Judgement(False, f"wrong on a graph that was looked for: {wrong}")
     told = ", ".join(f"{n} {_MEANS.get(kind, kind)}" for kind, n in seen.most_common())
     why = f"{told} ({seen.total()} graphs {where})" if told else "no graph was found that tells"
-    if not pair.weaker and seen["proved"]:
+    if seen["with other numbers"]:
         return Judgement(False, f"other numbers, within its contract: {why}")
-    return Judgement(ran(seen) >= LEAST, why)
+    return Judgement(spoken(seen) >= LEAST, why)
 
 
-def ran(seen: Counter[str]) -> int:
-    """Of how many graphs both sides ran, and were compared."""
-    return seen["same"] + seen["with the same numbers"] + seen["proved"]
+def spoken(seen: Counter[str]) -> int:
+    """How many graphs spoke for a variant: both sides ran and were compared, or both left alone what ran."""
+    return sum(seen[k] for k in ("same", "with the same numbers", "proved", "unfired"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +99,12 @@ class _Pair:
     weaker: bool
 
 
-def _tried(pair: _Pair, recipes: Iterator[Recipe], seen: Counter[str], count: int) -> str | None:
-    """Counts what comes of graphs until ``count`` have spoken; what is wrong if a graph shows that."""
+def _tried(pair: _Pair, recipes: Iterator[Recipe], seen: Counter[str], count: int, matched: bool = True) -> str | None:
+    """Counts what comes of graphs until ``count`` have spoken; what is wrong if a graph shows that.
+
+    Args:
+        matched: the variant's pattern and conditions are known to match them.
+    """
     for recipe in recipes:
         ours = applied(pair.ours, recipe)
         if pair.weaker and ours is not None:
@@ -108,13 +113,20 @@ def _tried(pair: _Pair, recipes: Iterator[Recipe], seen: Counter[str], count: in
         if verdict.kind == "wrong":
             return verdict.text.splitlines()[0]
         kind: str = verdict.kind
-        if kind == "proved" and not pair.weaker:
+        if kind == "unfired":
+            if not matched:
+                continue
+            left = pair.theirs.left(realize(recipe), recipe)
+            kind = left.kind if isinstance(left, Verdict) else kind
+        elif kind == "proved" and not pair.weaker and ours is not None:
             if ours == applied(pair.theirs, recipe):
                 kind = "same"
             elif same_numbers(pair.ours, pair.theirs, recipe):
                 kind = "with the same numbers"
+            else:
+                kind = "with other numbers"
         seen[kind] += 1
-        if ran(seen) >= count or seen.total() - seen["unfired"] >= _MOST * count:
+        if spoken(seen) >= count or seen.total() >= _MOST * count:
             break
     return None
 

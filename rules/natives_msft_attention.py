@@ -63,6 +63,8 @@ def multi_head(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
         whole = _sizes(m.bias, "the bias") if m.bias.constant is None else m.bias.constant.shape
         if len(k.type.shape or ()) != 3:
             raise Decline("a bias for keys that are a cache")
+        if whole[0] != 2 * width + _sizes(v, "the values")[2]:
+            raise Decline("the bias is not that of queries, keys and values")
         parts = b.op("onnx.Split", [m.bias, np.array([width, width, whole[0] - 2 * width])], {"axis": 0}, results=3)
         q, k, v = (b.op("onnx.Add", [one, part]) for one, part in zip((q, k, v), parts))
     q, k, v = _heads(b, q, heads), *(one if one.type.rank == 4 else _heads(b, one, heads) for one in (k, v))

@@ -112,6 +112,11 @@ def lower_qlinear_conv(b: RuleBuilder, m: Bindings) -> Value:
     return requantized(b, scaled, zero, tensor_type(m.y).dtype, m.y)
 
 
+#: The largest weight of an LSTM whose state may be left unrounded: half a step of 8 bits, 1/255 of a state between -1
+#: and 1, moves what a gate adds up by as many 255ths.
+_LARGEST = 8.0
+
+
 def lower_dynamic_quantize_lstm(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
     """LSTM with the weights that the integers stand for. onnxruntime also rounds the input and the hidden state to 8
     bits at each step; that noise is left out."""
@@ -121,7 +126,10 @@ def lower_dynamic_quantize_lstm(b: RuleBuilder, m: Bindings) -> tuple[Value, ...
             raise Decline("weights are computed")
         array = v.constant.astype(np.float32)
         s, z = (a.constant.reshape((len(array), 1, -1)).astype(np.float32) for a in (scale, zero))
-        return np.ascontiguousarray(((array - z) * s).transpose(0, 2, 1))
+        large = (array - z) * s
+        if large.size and np.abs(large).max() > _LARGEST:
+            raise Decline("weights so large that the rounding of the state decides what gates do")
+        return np.ascontiguousarray(large.transpose(0, 2, 1))
 
     operands = [m.x, weights(m.w, m.sw, m.zw), weights(m.r, m.sr, m.zr), m.bias, m.lens, m.h, m.c, m.p]
     results = b.op("onnx.LSTM", operands, dict(m.a), results=len(m.ys))

@@ -158,7 +158,7 @@ class Prover:
     def _try_extremes(self, proof: Proof, rule: Rule, searches: Sequence[Search], check: Checker, count: int) -> None:
         """A fifth as many graphs more are brought to an edge, where the rule may still match. They are not counted."""
         for search in searches:
-            for instance in search.extremes(max(4, count // 5 // len(searches))):
+            for instance in search.extremes(max(4, count // 5 // len(searches)), far=True):
                 verdict = check(instance.recipe)
                 if verdict.kind == "wrong":
                     self._wrong(proof, rule, instance.recipe, verdict, check)

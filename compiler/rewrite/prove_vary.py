@@ -60,7 +60,8 @@ class Varying:
                             array = exact.astype(to.numpy)
                     except TypeError:
                         return None
-                leaves[n] = replace(other, array=array)
+                # Elements of less than a byte are packed where they come from outside.
+                leaves[n] = replace(other, array=array, constant=other.constant or to.bits < 8)
         return replace(recipe, leaves=leaves)
 
     def resized(self, recipe: Recipe, old: int, new: int) -> Recipe:
