@@ -127,8 +127,8 @@ def lower_dynamic_quantize_lstm(b: RuleBuilder, m: Bindings) -> tuple[Value, ...
         array = v.constant.astype(np.float32)
         s, z = (a.constant.reshape((len(array), 1, -1)).astype(np.float32) for a in (scale, zero))
         large = (array - z) * s
-        if large.size and np.abs(large).max() > _LARGEST:
-            raise Decline("weights so large that the rounding of the state decides what gates do")
+        if not large.size or np.abs(large).max() > _LARGEST:
+            raise Decline("no weights, or so large that the rounding of the state decides what gates do")
         return np.ascontiguousarray(large.transpose(0, 2, 1))
 
     operands = [m.x, weights(m.w, m.sw, m.zw), weights(m.r, m.sr, m.zr), m.bias, m.lens, m.h, m.c, m.p]
