@@ -110,7 +110,7 @@ def _turned(
     b: RuleBuilder, x: Value, at: Value | None, cos: Value, sin: Value, length: int, attributes: dict[str, Any]
 ) -> Value:
     batch = x.type.shape[0] if isinstance(x.type, TensorType) and x.type.shape else None
-    if at is None or at.type.rank == 1:
+    if at is None or at.type.rank in (0, 1):
         if not isinstance(batch, int):
             raise Decline("the number of sequences is not known")
         steps = np.broadcast_to(np.arange(length, dtype=np.int64), (batch, length)).copy()

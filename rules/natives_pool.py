@@ -99,6 +99,8 @@ def lower_lp_pool(b: RuleBuilder, m: Bindings) -> Value:
     """LpPool: the root of the sum of powers of each window."""
     n = len(m.k)
     strides, dilations = m.s or (1,) * n, m.d or (1,) * n
+    if m.a.startswith("SAME") and any(d != 1 for d in dilations):
+        raise Decline("onnxruntime pads for windows that are not dilated")
     pads = window_pads(m.a, m.c, m.p, dims(m.x)[2:], dims(m.y)[2:], m.k, strides, dilations)
     if pad_type(m.a, m.x, strides) not in ("custom", "valid"):
         raise Decline("the pads are not known")

@@ -146,6 +146,11 @@ class Prover:
             else:
                 proof.reasons[f"{verdict.kind}: {verdict.text}"] += 1
                 search.dismiss(instance)
+                opened = search.opened(instance.recipe) if verdict.kind == "unfired" else None
+                verdict = check(opened) if opened is not None else verdict
+                if opened is not None and verdict.kind == "wrong":
+                    self._wrong(proof, rule, opened, verdict, check)
+                    break
         if not proof.wrong and proof.instances:
             self._try_extremes(proof, rule, searches, check, count)
         if not proof.wrong:

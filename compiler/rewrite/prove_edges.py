@@ -32,7 +32,7 @@ class Edging(Varying):
             far: also other ranks than lower ones, other element types, and dimensions that are not known: of these a
                 rule is not asked to be right by itself, as what the target does not have is refused after rules too.
         """
-        kinds: list[Callable[[Recipe], Recipe]] = [self.emptied, self.lowered, self.at_rank_one]
+        kinds: list[Callable[[Recipe], Recipe]] = [self.emptied, self.lowered, self.at_rank_one, self.alone]
         if far:
             kinds += [self.at_another_rank, self.of_any_type, self.open_ended]
         return self.rng.choice(kinds)(recipe)
@@ -65,6 +65,23 @@ class Edging(Varying):
             for n, leaf in kept.leaves.items()
         }
         return replace(kept, leaves=leaves)
+
+    def alone(self, recipe: Recipe) -> Recipe:
+        """One leaf has an axis of size 1 more, or one less: a number and a list of one are taken for each other."""
+        free = [n for n, leaf in recipe.leaves.items() if not leaf.pinned]
+        if not free:
+            return recipe
+        name = self.rng.choice(free)
+        leaf = recipe.leaves[name]
+        dims = leaf.array.shape
+        ones = [i for i, d in enumerate(dims) if d == 1]
+        if ones and self.rng.random() < 0.6:
+            at = self.rng.choice(ones)
+            dims = (*dims[:at], *dims[at + 1 :])
+        else:
+            at = self.rng.randint(0, len(dims))
+            dims = (*dims[:at], 1, *dims[at:])
+        return recipe.with_leaf(name, replace(leaf, array=leaf.array.reshape(dims), names=None))
 
     def at_another_rank(self, recipe: Recipe) -> Recipe:
         rank = _rank(recipe)

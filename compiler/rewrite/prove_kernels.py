@@ -12,6 +12,9 @@ A quantizing scale of zero makes NaN or infinity an integer, which C++ leaves un
 The largest of a window in which there is a NaN is that of what comes after the NaN, which depends on the order in
 which the window is read (maxps gives its second operand; core/mlas/lib/pooling.cpp). ONNX says nothing of it.
 
+Of a window that is larger than the padded input there is none by ONNX, which rounds (size − window) / stride + 1 down;
+onnxruntime, which divides integers, has one (core/providers/cpu/nn/pool_attributes.h).
+
 A condition of Compress may be shorter than what it chooses from, says ONNX; of a longer one onnxruntime reads the
 beginning.
 
@@ -58,6 +61,8 @@ def inside(function: Function, known: Mapping[Value, Array]) -> float:
     return most
 
 
+_POOLS = frozenset({"onnx.AveragePool", "onnx.LpPool", "onnx.MaxPool"})
+
 #: Operators that multiply 8-bit integers, with how onnxruntime does it.
 _INTEGER_PRODUCTS = frozenset({
     "onnx.MatMulInteger", "onnx.QLinearMatMul", "onnx.ConvInteger", "onnx.QLinearConv", "msft.DynamicQuantizeLSTM",
@@ -80,9 +85,22 @@ def astray(function: Function, known: Mapping[Value, Array]) -> str | None:
             return "a condition longer than what it chooses from"
         elif op.name == "onnx.Range" and _drifts(op, known):
             return "a range of many steps, each added to the one before"
+        elif op.name in _POOLS and arrays[0] is not None and _reaches_over(op, arrays[0]):
+            return "a window larger than what it moves over"
         elif op.name == "onnx.MaxPool" and arrays[0] is not None and _has_nan(arrays[0]):
             return "the largest of what is no number"
     return None
+
+
+def _reaches_over(op: Op, x: Array) -> bool:
+    """Whether a window is larger than the padded input."""
+    kernel = op.attributes["kernel_shape"]
+    n = len(kernel)
+    pads, dilations = op.attributes.get("pads") or (0,) * 2 * n, op.attributes.get("dilations") or (1,) * n
+    if op.attributes["auto_pad"] not in ("NOTSET", "VALID"):
+        return False
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations)]
+    return any(s + before + behind < r for s, before, behind, r in zip(x.shape[2:], pads[:n], pads[n:], reach))
 
 
 def _is_longer(op: Op, arrays: list[Array | None]) -> bool:

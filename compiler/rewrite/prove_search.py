@@ -24,7 +24,7 @@ from compiler.rewrite.prove_pools import pins_of, pools_of
 from compiler.rewrite.prove_replay import recipe_of
 from compiler.rewrite.prove_seeds import Seeds
 from compiler.rewrite.prove_solve import Solving
-from compiler.rewrite.recipe import Realized, Recipe, realize
+from compiler.rewrite.recipe import Realized, Recipe, realize, symbolic
 from compiler.rewrite.rule_tests import build_graph, outputs_of
 from compiler.rewrite.stage import Entry
 
@@ -142,6 +142,16 @@ class Search(Solving):
                 continue
             if found is not None:
                 yield Instance(recipe, realized, found)
+
+    def opened(self, recipe: Recipe) -> Recipe | None:
+        """A graph that matched with dimensions that are open, if the rule still matches it: what types turn down where
+        sizes are known has to be right by the rule's own conditions where they are not."""
+        recipe = symbolic(recipe, self.rng)
+        try:
+            found, _ = self.match(recipe, realize(recipe))
+        except Exception:  # no valid graph, as inference of mil runs rules and may raise anything
+            return None
+        return recipe if found is not None else None
 
     def draw(self) -> Recipe | None:
         rng = self.rng
