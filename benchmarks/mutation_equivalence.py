@@ -35,7 +35,7 @@ _ATTEMPTS = 20
 #: And graphs for each that speaks.
 _MOST = 4
 #: How many graphs must speak for a variant.
-LEAST = 30
+LEAST = 60
 #: The mistakes that make a rule apply where it did not.
 _WEAKER = ("condition dropped", "dimensions unconstrained", "any attribute")
 #: What it means for a variant that graphs are of a kind.

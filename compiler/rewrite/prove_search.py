@@ -30,6 +30,8 @@ from compiler.rewrite.stage import Entry
 
 #: How often one graph is mended before another is drawn.
 _REPAIRS = 8
+#: How often a graph of which a condition is false is tried with open dimensions.
+_OPENED = 0.1
 #: How many instances are kept to be varied, per rewrite of the rule.
 _ARCHIVE = 24
 
@@ -239,6 +241,8 @@ class Search(Solving):
         pos = failure.pos
         for w in self.variant.where:
             if w.pos == pos:
+                if self.rng.random() < _OPENED:  # what is false of sizes may hold where they are not known
+                    return symbolic(recipe, self.rng)
                 if _unknown(failure) and self.rng.random() < 0.7:
                     known = self.known(recipe, s.mentioned(w))
                     if known is not None:
