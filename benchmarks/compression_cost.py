@@ -148,6 +148,15 @@ def _gptq(models: Path, plain: Path, work: Path) -> list[float]:
     return out
 
 
+def _parts(package: Path, weights: list[dict[str, Any]]) -> list[int]:
+    """Bytes of a package: compressed weights, those left, what else its file of weights holds, and all other files."""
+    files = {f.name: f.stat().st_size for f in package.rglob("*") if f.is_file()}
+    stored = files.pop("weight.bin")
+    compressed = sum(w["after"] for w in weights if w["scheme"] is not None)
+    left = sum(w["after"] for w in weights if w["scheme"] is None)
+    return [compressed, left, stored - compressed - left, sum(files.values())]
+
+
 def seconds(models: Path, pairs: Path, work: Path, once: Once) -> None:
     """Compile times with and without int8, each the least of three."""
     print(
@@ -182,28 +191,41 @@ def seconds(models: Path, pairs: Path, work: Path, once: Once) -> None:
 
 
 def published(models: Path, pairs: Path, work: Path, once: Once) -> None:
-    """The pairs that are built as the published cases, and an encoder whose layers share weights."""
+    """The pairs that are built as the published cases, a detector of a usual size, and layers that share weights."""
     print("### Sizes and estimated memory\n")
     print("| | weights in f32 | half | int8 | of f32 | memory, f32 | half | int8 | of f32 |\n|---|" + "--:|" * 8)
-    for name in ("yolov5_416", "bert"):
+    cases: dict[str, tuple[Path, Any]] = {name: (pairs / name / "model.onnx", {}) for name in ("yolov5_416", "bert")}
+    cases["yolov8n_320"] = models / "yolov8n_320" / "model.onnx", YOLO
+    parts = {}
+    for name, (model, shapes) in cases.items():
 
-        def measure(name: str = name) -> list[float]:
+        def measure(model: Path = model, shapes: Any = shapes) -> dict[str, Any]:
             out: list[float] = []
             for options in ({"precision": "fp32"}, {}, {"quantize": "int8"}):
                 made = compiler.compile(
-                    pairs / name / "model.onnx", "cpu" if "precision" in options else "ane", work / "row.mlpackage",
+                    model, "cpu" if "precision" in options else "ane", work / "row.mlpackage", shapes=shapes,
                     verify="off", **options,
                 )  # fmt: skip
                 out += [made.report.bytes["package"] / 1e6, made.report.placement["estimates"]["memory_mb"]]
-            return out
+            return {"sizes": out, "parts": _parts(work / "row.mlpackage", made.report.compression["weights"])}
 
-        whole = weight_bytes(pairs / name / "model.onnx") / 1e6
-        _, m32, s16, m16, s8, m8 = once(f"published: {name}", measure)
+        whole = weight_bytes(model) / 1e6
+        found = once(f"published: sizes of {name}", measure)
+        _, m32, s16, m16, s8, m8 = found["sizes"]
+        parts[name] = whole, found["parts"]
         print(
-            f"| {name} | {whole:.2f} MB | {s16:.2f} | {s8:.2f} | {100 * (s8 / whole - 1):+.0f} % "
+            f"| {name} | {whole:.2f} MB | {s16:.2f} | {s8:.2f} | {100 * (s8 / whole - 1):+.1f} % "
             f"| {m32:.2f} MB | {m16:.2f} | {m8:.2f} | {100 * (m8 / m32 - 1):+.0f} % |",
             flush=True,
         )
+    print("\n### Where the bytes of the int8 packages are, in kB\n")
+    print(
+        "| | in integers | left as they are, element by element | biases and small weights | program | whole, of f32 |"
+    )
+    print("|---|" + "--:|" * 5)
+    for name, (whole, each) in parts.items():
+        print(f"| {name} | " + " | ".join(f"{n / 1e3:.0f}" for n in each), end="")
+        print(f" | {sum(each) / whole / 1e4:.1f} % |", flush=True)
     print("\n### Layers that share weights: MiniLM's six, and its first one six times over\n")
     print("| | in the ONNX file | int8 package |\n|---|--:|--:|")
     for what, shared in (("six layers", None), ("one, named once", "once"), ("one, held six times", "copies")):

@@ -64,7 +64,11 @@ def emit_and_prove(job: Job) -> Module:
             final = final if final is not lowered else clone_module(lowered)
             options.interface.seal(final)
             check(final, "the interface")
-        _describe(final, kept, report)
+        report.kept = [
+            {"op": op.name, "node": op.loc.nodes[0] if op.loc.nodes else "", "reason": why} for op, why in kept.items()
+        ]
+        if compression is None or not report.placement:
+            _predict(final, report)  # of what is compressed once it is
         return final
 
     def put(final: Module) -> None:
@@ -284,15 +288,8 @@ def _prove(
         conclude(stage, job.report, names, mine, theirs)
 
 
-def _describe(module: Module, kept: Mapping[Op, str], report: Report) -> None:
-    """What the package holds, and what is predicted to run where."""
-    report.kept = [
-        {"op": op.name, "node": op.loc.nodes[0] if op.loc.nodes else "", "reason": why} for op, why in kept.items()
-    ]
-    _predict(module, report)
-
-
 def _predict(module: Module, report: Report) -> None:
+    """What the package holds, and what is predicted to run where."""
     from compiler import placement
 
     report.ops = count_ops(module)

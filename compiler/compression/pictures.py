@@ -40,7 +40,7 @@ _LEAVES = 60
 def made_up(module: Module, settings: Settings) -> list[dict[str, Array]]:
     """Inputs to correct biases by, in the order of an onnx module's.
 
-    None where the user gave some, where weights do not become integers of 8 bits, or where the model takes anything but
+    None where the user gave some, where the scheme has no biases corrected, or where the model takes anything but
     pictures, the only inputs that can be made up well enough: made-up sounds are noise. They do not depend on how much
     is proven, so neither does the package.
     """

@@ -15,7 +15,7 @@ from compiler.errors import UserError
 from compiler.ir import suggest
 from compiler.target import known
 from passes.compress.activations import METHODS, Method, read_ranges
-from passes.compress.schemes import NAMES, Linear, Scheme, parse
+from passes.compress.schemes import NAMES, Linear, Palette, Scheme, parse
 from passes.prune.importance import IMPORTANCES, Importance
 
 Array = np.ndarray[Any, Any]
@@ -66,9 +66,11 @@ class Settings:
 
     @property
     def corrects_biases(self) -> bool:
-        """Whether biases are corrected without data: where weights become integers of 8 bits, but not as coremltools
-        makes them."""
-        return isinstance(self.scheme, Linear) and self.scheme.bits == 8 and self.scheme.rounding == "balanced"
+        """Whether biases are corrected without data: where weights become palettes, or integers other than those that
+        coremltools makes."""
+        if isinstance(self.scheme, Linear):
+            return self.scheme.rounding == "balanced"
+        return isinstance(self.scheme, Palette) and self.scheme.mode != "unique"
 
     @staticmethod
     def of(

@@ -83,8 +83,8 @@ def run(
             chosen.append((weight, fitted(scheme, array(weight).shape, axes) if fit or axes is None else scheme))
     # NumPy and the library of palettes let go of the interpreter while they compute.
     with ThreadPoolExecutor() as pool:
-        encoded = list(pool.map(lambda one: _encoded(one[0], one[1], encoder or plain), chosen))
-    return left + [_placed(weight, scheme, made, ios) for (weight, scheme), made in zip(chosen, encoded, strict=True)]
+        made = list(pool.map(lambda one: _made(one[0], one[1], encoder or plain), chosen))
+    return left + [_placed(*one, found, ios) for one, found in zip(chosen, made, strict=True)]
 
 
 def plain(weight: Weight, scheme: Scheme, axes: Axes) -> Encoded:
@@ -103,12 +103,27 @@ def array(weight: Weight) -> Array:
     return held
 
 
-def _encoded(weight: Weight, scheme: Scheme, encoder: Encoder) -> Encoded | str:
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What a weight becomes, and what follows from that."""
+
+    encoded: Encoded
+    size: int
+    dense: Array
+    error: float
+
+
+def _made(weight: Weight, scheme: Scheme, encoder: Encoder) -> _Made | str:
     """What the weight becomes, or why it stays."""
     try:
-        return encoder(weight, scheme, weight.axes or Axes(0, 1))
+        encoded = encoder(weight, scheme, weight.axes or Axes(0, 1))
     except NotCompressibleError as e:
         return str(e)
+    size, before = (bits(encoded) + 7) // 8, array(weight)
+    if size >= before.nbytes:
+        return f"{scheme} takes no less room"
+    dense = encoded.dense()
+    return _Made(encoded, size, dense, error(before, dense))
 
 
 def _left(weight: Weight, reason: str) -> Record:
@@ -116,13 +131,9 @@ def _left(weight: Weight, reason: str) -> Record:
     return Record(weight.name, None, reason, size, size, 0.0)
 
 
-def _placed(weight: Weight, scheme: Scheme, encoded: Encoded | str, ios: int) -> Record:
-    name, before = weight.name, array(weight)
-    if isinstance(encoded, str):
-        return _left(weight, encoded)
-    size = (bits(encoded) + 7) // 8
-    if size >= before.nbytes:
-        return _left(weight, f"{scheme} takes no less room")
-    dense = encoded.dense()
-    emit.replace(weight.op, encoded, ios)
-    return Record(name, scheme, "", before.nbytes, size, error(before, dense), dense)
+def _placed(weight: Weight, scheme: Scheme, made: _Made | str, ios: int) -> Record:
+    if isinstance(made, str):
+        return _left(weight, made)
+    name, before = weight.name, array(weight).nbytes
+    emit.replace(weight.op, made.encoded, ios)
+    return Record(name, scheme, "", before, made.size, made.error, made.dense)

@@ -70,16 +70,17 @@ def mean(op: Op, x: Array, shape: Sequence[int]) -> Array:
         shape: of the weight.
     """
     if op.name != "mil.conv":
-        whole: Array = x.reshape(-1, x.shape[-1]).mean(axis=0, dtype=np.float64)[None]
-        return whole
+        return np.asarray(x.reshape(-1, x.shape[-1]).mean(axis=0, dtype=np.float64)[None])
     kernel, strides, dilations, padded = _padded(op, x, shape)
-    counts = [(p - d * (k - 1) - 1) // s + 1 for p, k, s, d in zip(padded.shape[2:], kernel, strides, dilations)]
-    found = np.empty((x.shape[1], *kernel))
-    axes = (0, *range(2, x.ndim))
-    for at in np.ndindex(*kernel):
-        seen = [slice(i * d, i * d + (n - 1) * s + 1, s) for i, d, n, s in zip(at, dilations, counts, strides)]
-        found[(slice(None), *at)] = padded[(slice(None), slice(None), *seen)].mean(axis=axes, dtype=np.float64)
-    return found.reshape(op.attributes["groups"], -1)
+    found = padded.mean(axis=0)
+    for axis, (k, s, d) in reversed(list(enumerate(zip(kernel, strides, dilations), 1))):
+        # One axis after the other: all that is left of it is the mean behind each element of the kernel.
+        count = (padded.shape[axis + 1] - d * (k - 1) - 1) // s + 1
+        reach = [(slice(None),) * axis + (slice(i * d, i * d + (count - 1) * s + 1, s),) for i in range(k)]
+        found = np.stack([found[r].mean(axis=axis) for r in reach], axis=-1)
+    # The kernel's axes came out last first.
+    turned: Array = found.transpose(0, *range(found.ndim - 1, 0, -1)).astype(np.float64)
+    return turned.reshape(op.attributes["groups"], -1)
 
 
 def _padded(op: Op, x: Array, shape: Sequence[int]) -> tuple[Sequence[int], Sequence[int], Sequence[int], Array]:

@@ -69,10 +69,10 @@ def test_biases_are_corrected_without_calibration_inputs(tmp_path):
         held = [op.operand("bias") for op in done.module.walk() if op.name == "mil.conv"]
         return [b.constant for b in held if b is not None]
 
-    corrected, proven, strong = biases("int8"), biases("int8", "fast"), biases("int4")
+    corrected, proven, exact = biases("int8"), biases("int8", "fast"), biases("palette8-unique")
     plain = biases("int8-nearest")
     np.testing.assert_equal(corrected, proven)
-    np.testing.assert_equal(strong, plain)
+    np.testing.assert_equal(exact, plain)
     changed = [not np.array_equal(a, b) for a, b in zip(corrected, plain, strict=True)]
     assert sum(changed) > 10
 

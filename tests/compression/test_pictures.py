@@ -36,7 +36,9 @@ def test_pictures_have_the_shape_of_the_input_and_are_the_same_each_time(shape):
 
 def test_they_are_made_only_where_biases_are_corrected_by_them():
     assert made_up(module(1, 3, 32, 32), settings("int8-nearest")) == []
-    assert made_up(module(1, 3, 32, 32), settings("int4")) == []
+    assert made_up(module(1, 3, 32, 32), settings("sparse50")) == []
+    assert made_up(module(1, 3, 32, 32), settings("palette4-unique")) == []
+    assert len(made_up(module(1, 3, 32, 32), settings("palette4"))) == 8
     assert made_up(module(1, 3, 32, 32), settings("int8", data={"x": np.zeros((1, 3, 32, 32))})) == []
     assert made_up(module(1, 16000), settings("int8")) == []
 
