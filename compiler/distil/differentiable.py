@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from compiler.distil import norms  # noqa: F401 (it registers its operators)
 from compiler.distil.operators import OPERATORS
 from compiler.errors import UnsupportedError
 from compiler.ir import Function, Op, TensorType, Value

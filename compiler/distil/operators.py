@@ -25,7 +25,9 @@ Function = Callable[..., Any]
 OPERATORS: dict[str, Function] = {}
 
 
-def _register(*names: str) -> Callable[[Function], Function]:
+def register(*names: str) -> Callable[[Function], Function]:
+    """Makes a function that of operators of onnx."""
+
     def add(function: Function) -> Function:
         OPERATORS.update(dict.fromkeys((f"onnx.{n}" for n in names), function))
         return function
@@ -69,6 +71,12 @@ _PLAIN: dict[str, Function] = {
     "Equal": jnp.equal,
     "Less": jnp.less,
     "Greater": jnp.greater,
+    "LessOrEqual": jnp.less_equal,
+    "GreaterOrEqual": jnp.greater_equal,
+    "And": jnp.logical_and,
+    "Or": jnp.logical_or,
+    "Xor": jnp.logical_xor,
+    "Not": jnp.logical_not,
     "MatMul": jnp.matmul,
     "Reshape": lambda x, shape: x.reshape(tuple(x.shape[i] if d == 0 else int(d) for i, d in enumerate(shape))),
     "Expand": lambda x, shape: jnp.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(map(int, shape)))),
@@ -86,54 +94,59 @@ def _folded(function: Function, values: Sequence[Value]) -> Value:
     return result
 
 
-@_register("LeakyRelu")
+@register("LeakyRelu")
 def _leaky_relu(op: Op, x: Value) -> Value:
     return jnp.where(x < 0, op.attributes["alpha"] * x, x)
 
 
-@_register("Elu")
+@register("Elu")
 def _elu(op: Op, x: Value) -> Value:
     return jax.nn.elu(x, op.attributes["alpha"])
 
 
-@_register("HardSigmoid")
+@register("HardSigmoid")
 def _hard_sigmoid(op: Op, x: Value) -> Value:
     return jnp.clip(op.attributes["alpha"] * x + op.attributes["beta"], 0.0, 1.0)
 
 
-@_register("Swish")
+@register("Swish")
 def _swish(op: Op, x: Value) -> Value:
     return x * jax.nn.sigmoid(op.attributes["alpha"] * x)
 
 
-@_register("Gelu")
+@register("Gelu")
 def _gelu(op: Op, x: Value) -> Value:
     return jax.nn.gelu(x, approximate=op.attributes["approximate"] == "tanh")
 
 
-@_register("Clip")
+@register("Clip")
 def _clip(op: Op, x: Value, low: Value = None, high: Value = None) -> Value:
     return jnp.clip(x, low, high)
 
 
-@_register("Softmax")
+@register("Softmax")
 def _softmax(op: Op, x: Value) -> Value:
     return jax.nn.softmax(x, axis=op.attributes["axis"])
 
 
-@_register("LogSoftmax")
+@register("LogSoftmax")
 def _log_softmax(op: Op, x: Value) -> Value:
     return jax.nn.log_softmax(x, axis=op.attributes["axis"])
 
 
-@_register("Gemm")
+@register("Gemm")
 def _gemm(op: Op, a: Value, b: Value, c: Value = None) -> Value:
     t = op.attributes
     product = t["alpha"] * jnp.matmul(a.T if t["transA"] else a, b.T if t["transB"] else b)
     return product if c is None else product + t["beta"] * c
 
 
-@_register("Conv")
+@register("Einsum")
+def _einsum(op: Op, *operands: Value) -> Value:
+    return jnp.einsum(op.attributes["equation"], *operands)
+
+
+@register("Conv")
 def _conv(op: Op, x: Value, weight: Value, bias: Value = None) -> Value:
     t = op.attributes
     n = x.ndim - 2
@@ -151,14 +164,14 @@ def _conv(op: Op, x: Value, weight: Value, bias: Value = None) -> Value:
     return y if bias is None else y + bias.reshape(-1, *[1] * n)
 
 
-@_register("MaxPool")
+@register("MaxPool")
 def _max_pool(op: Op, x: Value) -> Value:
     if len(op.results) > 1:
         raise _unsupported(op, "gives indices")
     return _pooled(op, x, -jnp.inf, lax.max)
 
 
-@_register("AveragePool")
+@register("AveragePool")
 def _average_pool(op: Op, x: Value) -> Value:
     total = _pooled(op, x, 0.0, lax.add)
     if op.attributes["count_include_pad"] and not op.attributes["ceil_mode"]:
@@ -206,7 +219,7 @@ def _padding(op: Op, sizes: Sequence[int], window: Sequence[int], strides: Seque
     return out
 
 
-@_register("GlobalAveragePool")
+@register("GlobalAveragePool")
 def _global_average_pool(op: Op, x: Value) -> Value:
     return x.mean(axis=tuple(range(2, x.ndim)), keepdims=True)
 
@@ -224,7 +237,7 @@ _REDUCTIONS: dict[str, Function] = {
 }
 
 
-@_register(*_REDUCTIONS)
+@register(*_REDUCTIONS)
 def _reduce(op: Op, x: Value, axes: Value = None) -> Value:
     if (axes is None or len(axes) == 0) and op.attributes["noop_with_empty_axes"]:
         return x
@@ -232,58 +245,29 @@ def _reduce(op: Op, x: Value, axes: Value = None) -> Value:
     return _REDUCTIONS[op.name.removeprefix("onnx.")](x, axis=over, keepdims=bool(op.attributes["keepdims"]))
 
 
-@_register("LayerNormalization")
-def _layer_norm(op: Op, x: Value, scale: Value, bias: Value = None) -> Value:
-    axes = tuple(range(op.attributes["axis"] % x.ndim, x.ndim))
-    centred = x - x.mean(axes, keepdims=True)
-    y = centred * lax.rsqrt(jnp.square(centred).mean(axes, keepdims=True) + op.attributes["epsilon"]) * scale
-    return y if bias is None else y + bias
-
-
-@_register("RMSNormalization")
-def _rms_norm(op: Op, x: Value, scale: Value) -> Value:
-    axes = tuple(range(op.attributes["axis"] % x.ndim, x.ndim))
-    return x * lax.rsqrt(jnp.square(x).mean(axes, keepdims=True) + op.attributes["epsilon"]) * scale
-
-
-@_register("BatchNormalization")
-def _batch_norm(op: Op, x: Value, scale: Value, bias: Value, mean: Value, var: Value) -> Value:
-    along = (-1, *[1] * (x.ndim - 2))
-    factor = scale * lax.rsqrt(var + op.attributes["epsilon"])
-    return x * factor.reshape(along) + (bias - mean * factor).reshape(along)
-
-
-@_register("InstanceNormalization")
-def _instance_norm(op: Op, x: Value, scale: Value, bias: Value) -> Value:
-    axes, along = tuple(range(2, x.ndim)), (-1, *[1] * (x.ndim - 2))
-    centred = x - x.mean(axes, keepdims=True)
-    y = centred * lax.rsqrt(jnp.square(centred).mean(axes, keepdims=True) + op.attributes["epsilon"])
-    return y * scale.reshape(along) + bias.reshape(along)
-
-
-@_register("Transpose")
+@register("Transpose")
 def _transpose(op: Op, x: Value) -> Value:
     return jnp.transpose(x, op.attributes.get("perm") or None)
 
 
-@_register("Concat")
+@register("Concat")
 def _concat(op: Op, *values: Value) -> Value:
     return jnp.concatenate(values, axis=op.attributes["axis"])
 
 
-@_register("Flatten")
+@register("Flatten")
 def _flatten(op: Op, x: Value) -> Value:
     axis = op.attributes["axis"]
     axis = axis + x.ndim if axis < 0 else axis
     return x.reshape(math.prod(x.shape[:axis]), -1)
 
 
-@_register("Squeeze")
+@register("Squeeze")
 def _squeeze(op: Op, x: Value, axes: Value = None) -> Value:
     return jnp.squeeze(x, None if axes is None else tuple(map(int, axes)))
 
 
-@_register("Split")
+@register("Split")
 def _split(op: Op, x: Value, sizes: Value = None) -> Value:
     axis = op.attributes["axis"]
     if sizes is None:
@@ -292,7 +276,7 @@ def _split(op: Op, x: Value, sizes: Value = None) -> Value:
     return tuple(jnp.split(x, np.cumsum(np.asarray(sizes, int))[:-1].tolist(), axis=axis))
 
 
-@_register("Slice")
+@register("Slice")
 def _slice(op: Op, x: Value, starts: Value, ends: Value, axes: Value = None, steps: Value = None) -> Value:
     at: list[slice] = [slice(None)] * x.ndim
     for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
@@ -304,12 +288,12 @@ def _slice(op: Op, x: Value, starts: Value, ends: Value, axes: Value = None, ste
     return x[tuple(at)]
 
 
-@_register("Gather")
+@register("Gather")
 def _gather(op: Op, x: Value, indices: Value) -> Value:
     return jnp.take(x, jnp.asarray(indices), axis=op.attributes["axis"], mode="wrap")
 
 
-@_register("Pad")
+@register("Pad")
 def _pad(op: Op, x: Value, pads: Value, value: Value = None, axes: Value = None) -> Value:
     modes = {"constant": "constant", "reflect": "reflect", "edge": "edge", "wrap": "wrap"}
     on = [int(a) % x.ndim for a in axes] if axes is not None else list(range(x.ndim))
@@ -322,7 +306,7 @@ def _pad(op: Op, x: Value, pads: Value, value: Value = None, axes: Value = None)
     return jnp.pad(x, widths, mode=modes[op.attributes["mode"]], **more)
 
 
-@_register("Resize")
+@register("Resize")
 def _resize(op: Op, x: Value, *_: Value) -> Value:
     t = op.attributes
     shape = op.results[0].shape
@@ -337,7 +321,7 @@ def _resize(op: Op, x: Value, *_: Value) -> Value:
     return x
 
 
-@_register("DepthToSpace")
+@register("DepthToSpace")
 def _depth_to_space(op: Op, x: Value) -> Value:
     n, c, h, w = x.shape
     b = op.attributes["blocksize"]
@@ -346,7 +330,7 @@ def _depth_to_space(op: Op, x: Value) -> Value:
     return x.reshape(n, c // b**2, b, b, h, w).transpose(0, 1, 4, 2, 5, 3).reshape(n, c // b**2, h * b, w * b)
 
 
-@_register("Cast")
+@register("Cast")
 def _cast(op: Op, x: Value) -> Value:
     from compiler.ir import TensorType
 
@@ -355,7 +339,7 @@ def _cast(op: Op, x: Value) -> Value:
     return jnp.asarray(x).astype(type_.dtype.numpy)
 
 
-@_register("ConstantOfShape")
+@register("ConstantOfShape")
 def _constant_of_shape(op: Op, shape: Value) -> Value:
     value = op.attributes["value"]
     return np.full(tuple(map(int, shape)), 0.0 if value is None else np.asarray(value).ravel()[0], np.float32)

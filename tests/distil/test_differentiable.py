@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -15,7 +16,7 @@ from compiler import frontend
 from compiler.distil.differentiable import Differentiable, Quantizer
 from compiler.driver import Options, at_stage
 from compiler.errors import UnsupportedError
-from compiler.execution import evaluate
+from compiler.execution import evaluate, samples
 from compiler.ir import Module
 
 RNG = np.random.default_rng(0)
@@ -61,6 +62,8 @@ CASES = {
     ),
     "gemm": ("Gemm", [normal(3, 4), normal(5, 4), normal(5)], {"transB": 1, "alpha": 0.5, "beta": 2.0}),
     "layer norm": ("LayerNormalization", [normal(2, 3, 8), normal(8), normal(8)], {"epsilon": 1e-3}),
+    "group norm": ("GroupNormalization", [normal(2, 6, 5, 4), normal(6), normal(6)], {"num_groups": 3}),
+    "einsum": ("Einsum", [normal(2, 3, 5), normal(2, 4, 5)], {"equation": "bik,bjk->bij"}),
     "instance norm": ("InstanceNormalization", [normal(2, 3, 5, 4), normal(3), normal(3)], {}),
     "batch norm": ("BatchNormalization", [normal(2, 3, 4, 4), normal(3), normal(3), normal(3), np.abs(normal(3))], {}),
     "slice backwards": ("Slice", [normal(5, 6), ints(4, -1), ints(-9, 1), ints(0, 1), ints(-2, -1)], {}),
@@ -110,6 +113,16 @@ def test_a_real_model_computes_what_onnxruntime_computes(name: str, models_dir: 
     expected = evaluate.Session(module).run(given)
     function = Differentiable(module.main)
     for ours, theirs in zip(jax.jit(function)(function.parameters, given), expected, strict=True):
+        assert np.linalg.norm(ours - theirs) <= 1e-5 * np.linalg.norm(theirs)
+
+
+@pytest.mark.parametrize("name", ["bert", "einsum_attention"])
+def test_a_transformer_computes_what_onnxruntime_computes(name: str, pairs_dir: Path) -> None:
+    module = at_stage(pairs_dir / name / "model.onnx", "fuse", Options())
+    (given,) = samples.generate(module.main, 1)
+    expected = ort.InferenceSession(pairs_dir / name / "model.onnx").run(None, given)
+    function = Differentiable(module.main)
+    for ours, theirs in zip(function(function.parameters, given), expected, strict=True):
         assert np.linalg.norm(ours - theirs) <= 1e-5 * np.linalg.norm(theirs)
 
 
