@@ -60,7 +60,7 @@ _TEXTUAL: list[tuple[str, str, Callable[[re.Match[str]], list[str]]]] = [
 
 def _declares(line: str) -> bool:
     """Whether a line declares an array, which may be larger than it must."""
-    return bool(re.match(r"\s*(threadgroup )?(float|half|int)\d? \w+\[\d+\]( = .*)?;", line))
+    return bool(re.match(r"\s*(threadgroup )?(float|half|int|bool)\d? \w+\[\d+\]( = .*)?;", line))
 
 
 def mutants(program: Program) -> Iterator[Mutant]:
