@@ -65,7 +65,8 @@ def nonnegative(x: Value | Array, far: int = _FAR) -> bool:
     if name == "onnx.Max":
         return any(v is not None and nonnegative(v, far - 1) for v in operands)
     if name == "onnx.Clip":
-        return len(operands) > 1 and operands[1] is not None and nonnegative(operands[1], 1)
+        low, high = (*operands[1:], None, None)[:2]  # the upper bound wins where it is below the lower one
+        return low is not None and nonnegative(low, 1) and (high is None or nonnegative(high, 1))
     return False
 
 
