@@ -91,6 +91,7 @@ def lower_conv_transpose(b: RuleBuilder, m: Bindings) -> Value:
             else:
                 total = max(0, extra[i] + (k - 1) * d + 1 - s)  # nothing is added to reach the size
             head = total // 2 if m.a == "SAME_UPPER" else total - total // 2
+            head = max(head, 0)  # onnxruntime adds nothing in front to reach a size
             pads[i] = [head, total - head]
     elif m.a == "VALID":
         pads = [[0, 0] for _ in range(n)]
