@@ -1,7 +1,7 @@
 """Times `compile` as a whole process on graphs of growing size, `planish run` on what it wrote, and peak memory on a
 heavy model. Prints Markdown.
 
-    python benchmarks/compile_speed.py [--nodes 10000 50000] [--megabytes 500] [--runs 3] [--generator FILE.py]
+    python -m benchmarks.compile_speed [--nodes 10000 50000] [--megabytes 500] [--runs 3] [--generator FILE.py]
 
 Limits: 4 s at 10,000 nodes, 18 s at 50,000, growth exponent 1.1, and 700 MB above the model's own size. They hold for
 an idle machine; processor time (user and system) is printed beside, which other processes disturb less. The graphs are

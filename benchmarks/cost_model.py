@@ -1,6 +1,6 @@
 """How good the cost model is: against Core ML's own estimates for 119 operators, and against published latencies.
 
-    python benchmarks/cost_model.py [--fit] [--models] [--json FILE]
+    python -m benchmarks.cost_model [--fit] [--models] [--json FILE]
 
 The constants of compiler/hardware/costs.toml are fitted on the 119 operators, so their error is reported leave-one-out:
 each operator is estimated by constants fitted on the other 118; and leave-one-shape-out, which leaves out all that have
@@ -14,15 +14,12 @@ import argparse
 import json
 import math
 import statistics
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import mobilenet_edgetpu
 import numpy as np
 
+from benchmarks import mobilenet_edgetpu
 from compiler import hardware
 from compiler.hardware import Work
 
@@ -131,8 +128,7 @@ def main() -> int:
     report["taken by the ANE"] = [agree, of]
     print(f"the tables agree with Core ML on what the ANE takes: {agree} of {of} operators")
     if arguments.models:
-        import observed
-        import published
+        from benchmarks import observed, published
 
         report["models"] = published.compare()
         report["placement"] = observed.compare()

@@ -1,7 +1,7 @@
 """Runs ONNX's own backend tests through the front end and back: Module → ONNX → onnxruntime, held against onnxruntime
 on the original model.
 
-    python benchmarks/frontend_node_tests.py [PART OF A NAME …] [--passes] [--verbose]
+    python -m benchmarks.frontend_node_tests [PART OF A NAME …] [--passes] [--verbose]
 
 Every model must load, and evaluate as the original does wherever onnxruntime can run that. ``--passes``
 applies fold, cse and dce in between.

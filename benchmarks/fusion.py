@@ -1,6 +1,6 @@
 """Simplifies a transformer of any number of nodes with Planish's rules and with other tools. Prints Markdown.
 
-    python benchmarks/fusion.py [--nodes 10000 50000] [--others PYTHON] [--tools planish onnxsim …] [--patience 300]
+    python -m benchmarks.fusion [--nodes 10000 50000] [--others PYTHON] [--tools planish onnxsim …] [--patience 300]
 
 Each tool runs in a process of its own on the same model in memory; what counts is the CPU time of the call, and the
 operators that are left. Planish's time includes reading the model into its IR; the stages canonicalize and fuse are

@@ -1,6 +1,6 @@
 """Feeds the parser, the resolver and the checker broken rule files; only rule errors may come out, and soon.
 
-    python benchmarks/fuzz_rules.py [--count 100000] [--seed 0] [--seconds 5]
+    python -m benchmarks.fuzz_rules [--count 100000] [--seed 0] [--seconds 5]
 
 Half of the inputs are the library's own rules with a few bytes, tokens or lines changed, half are random sequences of
 tokens. Whatever parses is resolved, checked for types and ranks, and its matchers are compiled. Prints what went wrong

@@ -1,6 +1,6 @@
 """Counts what only changes shape or order, ours beside Apple's converter's, and proves ours. Prints a table.
 
-    python benchmarks/layout.py ../shared/pairs ../shared/models [NAME …] [--target ane] [--target gpu] [--json FILE]
+    python -m benchmarks.layout ../shared/pairs ../shared/models [NAME …] [--target ane] [--target gpu] [--json FILE]
 
 A layout operator (transpose, reshape, expand_dims, squeeze and their like) is *inside* if some operator that computes
 stands before it and some behind it; casts compute nothing. Operators are counted in the packages, casts included and

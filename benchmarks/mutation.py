@@ -1,6 +1,6 @@
 """How many wrong variants of the library's rules are caught: by the checks at load time, or by the proof.
 
-    python benchmarks/mutation.py [--mutants 200] [--count 200] [--jobs 2] [--seed 0] [--stage fuse …]
+    python -m benchmarks.mutation [--mutants 200] [--count 200] [--jobs 2] [--seed 0] [--stage fuse …]
 
 Prints each variant as it is judged; then, by kind of mistake, how many are caught, and of each that is not with its
 place what it does on graphs that are looked for to tell it from the rule (see mutation_equivalence.py). Exit code 1

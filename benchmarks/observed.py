@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import mobilenet_edgetpu
 import numpy as np
 
+from benchmarks import mobilenet_edgetpu
 from compiler import hardware, ir
 from compiler.ir import Module
 from passes import place

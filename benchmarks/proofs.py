@@ -1,6 +1,6 @@
 """How many of the library's rules hold, stage by stage, on how many instances, and held to whom.
 
-    python benchmarks/proofs.py [--count 200] [--jobs 2] [--seed 0] [--stage meaning …]
+    python -m benchmarks.proofs [--count 200] [--jobs 2] [--seed 0] [--stage meaning …]
 
 Prints a table, and each rule that does not hold with why; exit code 1 if there is one.
 """

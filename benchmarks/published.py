@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
-import architectures
 import onnx
 
+from benchmarks import architectures
 from compiler import driver, hardware
 from compiler.ir import Module
 from compiler.report import Report

@@ -1,6 +1,6 @@
 """Measures what matching costs when nothing fires: a stage of 100 rules over transformers of 10,000 and 100,000 nodes.
 
-    python benchmarks/rule_matching.py [--sizes 10000 100000] [--rules 100]
+    python -m benchmarks.rule_matching [--sizes 10000 100000] [--rules 100]
 
 The rules begin like the patterns that fusion looks for (sums, products, norms, activations, transposes, several
 roots) and each asks for one thing that the graph does not have. Prints microseconds per node and the exponent of the
@@ -15,9 +15,8 @@ import math
 import sys
 import time
 
-import synthetic
-
 import compiler.dialects.onnx  # noqa: F401 (registers the operators that rules name)
+from benchmarks import synthetic
 from compiler import frontend
 from compiler.ir import Module
 from compiler.rewrite import Library

@@ -1,6 +1,6 @@
 """Measures how long the command line takes to refuse rules that do not terminate, from its start to its exit.
 
-    python benchmarks/rule_refusal.py
+    python -m benchmarks.rule_refusal
 
 A rule that feeds itself (x + y → y + x) and two that undo each other, each given to ``planish rules check`` and to a
 compile. Prints processor seconds, the start of Python included, of the best of five runs. Exits with 1 beyond a

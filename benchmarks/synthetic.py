@@ -1,7 +1,7 @@
 """Makes ONNX models for measurements: transformers of any number of nodes, and a convolution net of any weight.
 
-    python benchmarks/synthetic.py transformer 10000 OUT.onnx [--plain]
-    python benchmarks/synthetic.py heavy 500 OUT.onnx
+    python -m benchmarks.synthetic transformer 10000 OUT.onnx [--plain]
+    python -m benchmarks.synthetic heavy 500 OUT.onnx
 
 A transformer's layer has 47 nodes with weights 8 wide: what exporters write where one operator would do (layer norm in
 9, GELU in 5), and 5 nodes that a clean-up should remove (an identity, a product with 1, two transposes that cancel, a

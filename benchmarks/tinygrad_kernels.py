@@ -1,6 +1,6 @@
 """How many kernels tinygrad 0.14 schedules for a model on METAL; benchmarks/metal.py runs it.
 
-    DEV=METAL python benchmarks/tinygrad_kernels.py MODEL.onnx NAME=1,3,224,224 …
+    DEV=METAL python -m benchmarks.tinygrad_kernels MODEL.onnx NAME=1,3,224,224 …
 
 Scheduling opens no device. Copies of weights to the GPU are left out, kernels are counted as they are.
 """

@@ -7,11 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parents[1]
 
 # Every compile of the tests, also in processes of its own, verifies the IR behind each pass and each rewrite.
 os.environ.setdefault("PLANISH_VERIFY_IR", "1")
+
+# A machine that is busy is no fault of a test, and the same examples are drawn everywhere.
+settings.register_profile("planish", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("planish")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,4 +1,4 @@
-"""Links in README and docs lead somewhere: to a file, and to a heading in it."""
+"""Links in README and docs lead somewhere: to a file, and to a heading in it; commands name what is there."""
 
 import re
 from pathlib import Path
@@ -32,3 +32,16 @@ def test_links(page: Path) -> None:
         if not file.exists() or (anchor and anchor not in anchors(file)):
             broken.append(link)
     assert not broken
+
+
+BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
+
+
+@pytest.mark.parametrize("file", [*PAGES, *BENCHMARKS], ids=lambda p: str(p.relative_to(ROOT)))
+def test_commands(file: Path) -> None:
+    """Benchmarks are run as modules, so that their folder is not searched for modules which others import by name."""
+    text = file.read_text(encoding="utf-8")
+    names = {p.stem for p in BENCHMARKS}
+    assert set(re.findall(r"python (?:-W ignore )?-m benchmarks\.(\w+)", text)) <= names
+    assert "python benchmarks/" not in text
+    assert not re.findall(rf"(?m)^ *(?:import|from) (?:{'|'.join(names)})\b", text)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
-import placement as benchmark
+from benchmarks import placement as benchmark
 
 
 @pytest.mark.parametrize("name", ["resnet_basic", "mobilenet_v3", "unet", "vit"])

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from benchmarks import cost_model, mobilenet_edgetpu
 from compiler import hardware
 from passes import place
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import cost_model  # noqa: E402
-import mobilenet_edgetpu  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

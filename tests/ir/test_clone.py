@@ -11,7 +11,7 @@ T = ir.TensorType(ir.F32, (3,))
 
 
 @given(toy.modules())
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 def test_random_modules(module: ir.Module) -> None:
     text = ir.print_module(module, locations=True)
     clone = ir.clone_module(module)

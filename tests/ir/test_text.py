@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from compiler import ir
 from tests.ir import toy
 
-SETTINGS = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(max_examples=150, suppress_health_check=list(HealthCheck))
 
 
 @given(toy.modules())

@@ -28,7 +28,7 @@ def test_types_are_interned_and_immutable() -> None:
 
 
 @given(toy.types)
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 def test_pickling_and_copying_keep_identity(type_: ir.Type) -> None:
     assert pickle.loads(pickle.dumps(type_)) is type_
     assert copy.deepcopy(type_) is type_

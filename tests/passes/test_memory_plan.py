@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from passes.memory_plan import ALIGNMENT, Span, lower_bound, pack
@@ -10,7 +10,6 @@ from passes.memory_plan import ALIGNMENT, Span, lower_bound, pack
 spans = st.lists(st.tuples(st.integers(1, 5000), st.integers(0, 30), st.integers(0, 6)), min_size=1, max_size=30)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(spans)
 def test_what_is_alive_at_once_lies_apart(drawn: list[tuple[int, int, int]]) -> None:
     found = [Span(size, first, first + length) for size, first, length in drawn]

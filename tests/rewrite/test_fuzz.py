@@ -35,7 +35,7 @@ def test_changed_and_random_rules_give_rule_errors_only(fuzz: ModuleType) -> Non
     assert {"sound", "syntax", "unbound", "unknown-operator", "unknown-function"} <= outcomes
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=80))
 def test_any_text_parses_or_is_a_rule_error(text: str) -> None:
     with contextlib.suppress(RuleError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +10,13 @@ import pytest
 from onnx import TensorProto, helper
 
 import compiler
+from benchmarks import architectures, placement
 from compiler import driver, hardware
 from compiler.ir import clone_module
 from compiler.proof import run_mil
 from compiler.target import Target
 from passes import place
 from tests.test_driver import F, model_of
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
-import architectures
-import placement
 
 RNG = np.random.default_rng(0)
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 
+from benchmarks import synthetic
 from compiler import frontend, ir
 from compiler.execution import evaluate
 from passes import cse, dce, fold
@@ -100,18 +99,8 @@ def test_pairs(name: str, pairs_dir: Path) -> None:
     check(pairs_dir / name / "model.onnx")
 
 
-def synthetic() -> ModuleType:
-    """benchmarks/synthetic.py, which is no package."""
-    spec = importlib.util.spec_from_file_location("synthetic", ROOT / "benchmarks/synthetic.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_every_normalization_and_activation_of_a_transformer_is_fused() -> None:
-    module = frontend.load(synthetic().transformer(1_000))
+    module = frontend.load(synthetic.transformer(1_000))
     layers = 22
     fires = fuse(module)
     count = Counter(op.name.removeprefix("onnx.") for op in operators(module))

@@ -67,9 +67,7 @@ payloads = st.one_of(
 
 
 @given(payloads)
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
-)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_frame_gets_one_reply(client: Client, data: bytes) -> None:
     client.send_bytes(data)
     header, _ = client.receive()
@@ -126,7 +124,7 @@ def test_a_stream_that_ends_within_a_frame(rows_package: Path) -> None:
         max_size=4,
     )
 )
-@settings(deadline=None, max_examples=100, derandomize=True)
+@settings(max_examples=100)
 def test_tensors_come_back_as_they_went(kinds: dict[str, tuple[str, list[int]]]) -> None:
     rng = np.random.default_rng(0)
     tensors = {n: rng.integers(0, 2, s).astype(frames.DTYPES[d]) for n, (d, s) in kinds.items()}

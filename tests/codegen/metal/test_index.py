@@ -54,7 +54,7 @@ def _greatest(*x: int) -> Number:
     return Number(max(x))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.integers(-24, 24), min_size=3, max_size=3),
     st.integers(-40, 40),
