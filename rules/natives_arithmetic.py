@@ -194,6 +194,8 @@ def reduce(b: RuleBuilder, m: Bindings) -> Value:
         return _reduce_along_computed(b, m)
     if axes is None:
         raise Decline("axes not known at compile time")
+    if not axes and m.noop not in (0, 1):
+        raise Decline("noop_with_empty_axes is neither 0 nor 1")
     if (not axes and m.noop) or rank == 0:
         if name not in _NEUTRAL:
             raise Decline("what it does to a tensor that it does not reduce is not settled in ONNX")
@@ -206,7 +208,7 @@ def reduce(b: RuleBuilder, m: Bindings) -> Value:
         x = _int32(b, x)
     attributes = {
         "axes": tuple(sorted({axis_of(a, rank) for a in axes})) if axes else tuple(range(rank)),
-        "keep_dims": bool(m.k),
+        "keep_dims": m.k == 1,
     }
     out: Value = b.op(_REDUCE[name], [x], attributes)
     return b.op("mil.cast", [out], {"dtype": "bool"}) if dtype is BOOL else out
@@ -224,7 +226,7 @@ def _reduce_along_computed(b: RuleBuilder, m: Bindings) -> Value:
         raise Decline("Core ML has no empty tensors")
 
     def left(axes: tuple[int, ...]) -> tuple[int, ...]:
-        if m.k:
+        if m.k == 1:
             return tuple(1 if i in axes else d for i, d in enumerate(have))
         return tuple(d for i, d in enumerate(have) if i not in axes)
 
@@ -234,7 +236,7 @@ def _reduce_along_computed(b: RuleBuilder, m: Bindings) -> Value:
         raise Decline("axes not known at compile time")
     x = _int32(b, m.x) if dtype_of(m.x) is BOOL else m.x
     name = _REDUCE[m.y.op.name]
-    made = [b.op(name, [x], {"axes": axes, "keep_dims": bool(m.k)}) for axes in candidates]
+    made = [b.op(name, [x], {"axes": axes, "keep_dims": m.k == 1}) for axes in candidates]
     out: Value = _chosen(b, m.axes, candidates, made, rank)
     return b.op("mil.cast", [out], {"dtype": "bool"}) if dtype_of(m.x) is BOOL else out
 
@@ -288,7 +290,7 @@ def cumprod(b: RuleBuilder, m: Bindings) -> Value:
 def arg(b: RuleBuilder, m: Bindings) -> Value:
     axis = axis_of(m.a, rank_of(m.x))
     name = "mil.reduce_argmax" if m.y.op.name == "onnx.ArgMax" else "mil.reduce_argmin"
-    attributes = {"axis": axis, "keep_dims": bool(m.k)}
+    attributes = {"axis": axis, "keep_dims": m.k == 1}
     if not m.last:
         first: Value = b.op(name, [m.x], attributes)
         return first

@@ -354,7 +354,8 @@ def _python_build(
 ) -> Build:
     def build(b: RuleBuilder, target: Any, m: tuple[Any, ...]) -> Sequence[tuple[Value, Any]]:
         bound = Bindings(names, m)
-        made = function(b, bound)
+        with np.errstate(over="ignore"):  # what it computes, and whether that overflows, is its own affair
+            made = function(b, bound)
         if made is None:
             raise Decline("the builder declined")
         values = _all(made)

@@ -101,8 +101,9 @@ def rewrite(
     Raises:
         RewriteError: the rules do not terminate (the message names the cycle), or one of them built what cannot be.
     """
-    # Rules ask whether what they compute is finite; NumPy need not warn of it.
-    with aside(), np.errstate(all="ignore"):
+    # Rules ask whether what they compute is finite; NumPy need not warn of it. Where numbers that are not too large by
+    # themselves are so together, no rule applies: in the graph one of them meets 0, or what is small, before the other.
+    with aside(), np.errstate(all="ignore", over="raise"):
         return _Run(stage, NO_TARGET if target is None else target, timed, on_fire, descent).run(scope)
 
 
@@ -139,7 +140,7 @@ def expand(op: Op, stage: Stage, target: Any = None) -> tuple[list[tuple[Value, 
         builder = RuleBuilder(op, Location.fuse((m.loc for m in matched), entry.rule.name), target)
         try:
             return list(entry.builds[variant](builder, target, bound)), builder
-        except Decline:
+        except (Decline, FloatingPointError):
             builder.undo()
     return None
 
@@ -227,7 +228,7 @@ class _Run:
         builder = RuleBuilder(before, loc, self.target)
         try:
             pairs = entry.builds[variant](builder, self.target, bound)
-        except Decline:
+        except (Decline, FloatingPointError):
             builder.undo()
             return False
         except InferenceError as e:  # the rule is not made for a graph like this one

@@ -200,7 +200,9 @@ class Sampler(LeafSampler):
             name = bound_name(a)
             if name is None:
                 pinned.add(a.name)
-            elif name != "_":
+            elif name == "_":  # free to vary, though the rule has no name for it
+                self.names[f"{number}.{a.name}"] = (number, a.name)
+            else:
                 self.attributes.setdefault(name, attributes.get(a.name))
                 self.names.setdefault(name, (number, a.name))
         return frozenset(pinned)

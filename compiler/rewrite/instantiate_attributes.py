@@ -69,8 +69,7 @@ class AttributeSampler:
                 return value
             if seed is not None and name not in seed.attributes and (self.careful or rng.random() < 0.7):
                 return spec.default
-            seen = [x.attributes[name] for x in self.seeds.of(defn.name)[:60] if name in x.attributes]
-            return draw.attribute(rng, spec, self.pools, shapes, seen)
+            return draw.attribute(rng, spec, self.pools, shapes, self.seeds.seen(defn.name, name))
 
         for a in p.attrs:
             if isinstance(a, s.AttrSpread):

@@ -119,7 +119,7 @@ class MatcherCompiler(TypeTests):
             else:
                 self.emit(f"else: {self.fail()}")
         self.depth -= 1
-        self.emit("except _Decline as _why:")
+        self.emit("except (_Decline, FloatingPointError) as _why:")
         if self.traced:
             self.emit("    _trace(_at, locals())")
         self.emit(f"    {self.fail()}")

@@ -146,10 +146,10 @@ class Prover:
             else:
                 proof.reasons[f"{verdict.kind}: {verdict.text}"] += 1
                 search.dismiss(instance)
-                opened = search.opened(instance.recipe) if verdict.kind == "unfired" else None
-                verdict = check(opened) if opened is not None else verdict
-                if opened is not None and verdict.kind == "wrong":
-                    self._wrong(proof, rule, opened, verdict, check)
+                relaxed = search.relaxed(instance.recipe) if verdict.kind == "unfired" else None
+                verdict = check(relaxed) if relaxed is not None else verdict
+                if relaxed is not None and verdict.kind == "wrong":
+                    self._wrong(proof, rule, relaxed, verdict, check)
                     break
         if not proof.wrong and proof.instances:
             self._try_extremes(proof, rule, searches, check, count)
@@ -161,9 +161,9 @@ class Prover:
         return proof
 
     def _try_extremes(self, proof: Proof, rule: Rule, searches: Sequence[Search], check: Checker, count: int) -> None:
-        """A fifth as many graphs more are brought to an edge, where the rule may still match. They are not counted."""
+        """Half as many graphs more are brought to an edge, where the rule may still match. They are not counted."""
         for search in searches:
-            for instance in search.extremes(max(4, count // 5 // len(searches)), far=True):
+            for instance in search.extremes(max(4, count // 2 // len(searches)), far=True):
                 verdict = check(instance.recipe)
                 if verdict.kind == "wrong":
                     self._wrong(proof, rule, instance.recipe, verdict, check)

@@ -15,8 +15,9 @@ import numpy as np
 
 from compiler.ir import DType, lookup
 from compiler.rewrite import prove_values as draw
-from compiler.rewrite.prove_vary import Varying
+from compiler.rewrite.prove_vary import ANYTHING, Varying
 from compiler.rewrite.recipe import Leaf, Recipe, symbolic
+from compiler.rewrite.resolve_names import Variant
 
 #: The highest rank that operators of the target and kernels of onnxruntime are tried with.
 _HIGHEST = 6
@@ -25,16 +26,20 @@ _HIGHEST = 6
 class Edging(Varying):
     """Changes graphs to ones of the hardly ever drawn kinds."""
 
+    variant: Variant
+
     def edge(self, recipe: Recipe, far: bool = False) -> Recipe:
         """One of the changes, at random.
 
         Args:
-            far: also other ranks than lower ones, other element types, and dimensions that are not known: of these a
-                rule is not asked to be right by itself, as what the target does not have is refused after rules too.
+            far: also other ranks than lower ones, other element types, numbers of extreme size, and dimensions that are
+                not known: of these a rule is not asked to be right by itself, as what the target does not have is
+                refused after rules too.
         """
         kinds: list[Callable[[Recipe], Recipe]] = [self.emptied, self.lowered, self.at_rank_one, self.alone]
+        kinds.append(self.turned)
         if far:
-            kinds += [self.at_another_rank, self.of_any_type, self.open_ended]
+            kinds += [self.at_another_rank, self.of_any_type, self.open_ended, self.enlarged]
         return self.rng.choice(kinds)(recipe)
 
     def emptied(self, recipe: Recipe) -> Recipe:
@@ -121,6 +126,46 @@ class Edging(Varying):
             array = np.ascontiguousarray(array[tuple(slice(0, 1 if i in axes else None) for i in range(array.ndim))])
         names = tuple(f"{name}{i}" if i in axes else d for i, d in enumerate(array.shape))
         return recipe.with_leaf(name, replace(leaf, array=array, names=names))
+
+    def enlarged(self, recipe: Recipe) -> Recipe:
+        """What the rule wants constant is so large that any two of them overflow together, or as small, and all else
+        is 0: what the rule computes must not overflow where nothing did."""
+        wanted = {n for n, b in self.variant.bindings.items() if b.const}
+        if len(wanted) < 2:
+            return recipe
+        leaves = dict(recipe.leaves)
+        for n, leaf in recipe.leaves.items():
+            if np.issubdtype(leaf.array.dtype, np.floating) and not leaf.pinned:
+                by = float(np.finfo(leaf.array.dtype).max) ** 0.6
+                with np.errstate(all="ignore"):
+                    scale = 0.0 if n not in wanted else by if self.rng.random() < 0.7 else 1 / by
+                    array = leaf.array * scale
+                    leaves[n] = replace(leaf, array=array.astype(leaf.array.dtype))
+        return replace(recipe, leaves=leaves)
+
+    def levelled(self, recipe: Recipe) -> Recipe:
+        """All sizes are the same; perhaps all but 1."""
+        to = self.rng.choice((2, 3))
+        kept = self.rng.choice(((0, to), (0, 1, to)))
+        for old in _sizes(recipe):
+            if old not in kept:
+                recipe = self.resized(recipe, old, to)
+        return recipe
+
+    def turned(self, recipe: Recipe) -> Recipe:
+        """All sizes are the same, so that one of the attributes may be another."""
+        recipe = self.levelled(recipe)
+        places = sorted(set(recipe.names.values()))
+        return (self.set_attribute(*self.rng.choice(places), ANYTHING, recipe) or recipe) if places else recipe
+
+    def one_open(self, recipe: Recipe) -> Recipe:
+        """No size of one leaf is known before the graph runs; nor has it changed."""
+        free = [n for n, leaf in recipe.leaves.items() if not leaf.constant and leaf.array.ndim]
+        if not free:
+            return recipe
+        name = self.rng.choice(free)
+        leaf = recipe.leaves[name]
+        return recipe.with_leaf(name, replace(leaf, names=tuple(f"{name}{i}" for i in range(leaf.array.ndim))))
 
     # ---- rank
 

@@ -70,6 +70,20 @@ class Seeds:
             return self.lowered.get(name, ())
         return ()
 
+    @functools.cache  # noqa: B019 (one object lives as long as the process)
+    def seen(self, name: str, key: str) -> tuple[Any, ...]:
+        """Values of an operator's attribute: those that it has in seeds. Of texts and numbers each once, since modes
+        and flags that are rare matter as much as others. Where there is one text only, those that attributes of the
+        same name have elsewhere too."""
+        own = tuple(x.attributes[key] for x in self.of(name)[:60] if key in x.attributes)
+        kind = lookup(name).attributes[key].kind
+        if kind not in ("string", "int", "bool"):
+            return own
+        distinct = tuple(dict.fromkeys(own))
+        if kind == "string" and len(distinct) < 2:
+            return tuple(dict.fromkeys([*distinct, *texts().get(key, ())]))
+        return distinct
+
     def _renewed(self, seed: Seed) -> Seed:
         """The seed with the older forms in its regions put into new ones, beside which other operators can stand."""
         module = as_module(seed)
@@ -184,6 +198,18 @@ def _older(seed: Seed, defn: OpDef) -> Seed:
 
 
 # ---- the suite
+
+
+@functools.cache
+def texts() -> dict[str, tuple[str, ...]]:
+    """The texts that attributes have in the suite, by the attribute's name."""
+    out: dict[str, dict[str, None]] = {}
+    for seeds in suite().values():
+        for seed in seeds:
+            for key, value in seed.attributes.items():
+                if isinstance(value, str):
+                    out.setdefault(key, {})[value] = None
+    return {key: tuple(values) for key, values in out.items()}
 
 
 @functools.cache

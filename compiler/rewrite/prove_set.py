@@ -17,13 +17,11 @@ from compiler.rewrite.library import Library
 from compiler.rewrite.prove_edges import Edging
 from compiler.rewrite.prove_vary import ANYTHING
 from compiler.rewrite.recipe import Recipe
-from compiler.rewrite.resolve_names import Variant
 
 
 class Setting(Edging):
     """Sets what expressions name."""
 
-    variant: Variant
     library: Library
 
     def evaluate(self, e: s.Expr, found: Mapping[str, Any]) -> Any:
@@ -128,7 +126,7 @@ class Setting(Edging):
             if not known or not -array.ndim <= int(axis) < array.ndim:
                 return None
             return self._set_dim(name, int(axis) % array.ndim, int(wish), recipe)
-        elif callee in ("size", "len") and isinstance(wish, (int, np.integer)) and array.ndim == 1:
+        elif isinstance(wish, (int, np.integer)) and (callee == "size" or (callee == "len" and array.ndim == 1)):
             dims = (max(int(wish), 0),)
         else:
             return None

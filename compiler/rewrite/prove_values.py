@@ -43,7 +43,7 @@ def size(rng: random.Random, extra: Sequence[int] = ()) -> int:
 
 def small(dims: Sequence[int]) -> bool:
     """Whether a tensor of this shape is one for a proof."""
-    return all(d >= 0 for d in dims) and math.prod(dims) <= 3000
+    return all(d >= 0 for d in dims) and math.prod(dims) <= 4200
 
 
 def shape(rng: random.Random, rank: int | None = None, extra: Sequence[int] = ()) -> tuple[int, ...]:

@@ -146,7 +146,7 @@ class Varying:
             return None
         spec = lookup(node.op).attributes[key]
         if wish is ANYTHING:
-            seen = [x.attributes[key] for x in self.sampler.seeds.of(node.op)[:60] if key in x.attributes]
+            seen = self.sampler.seeds.seen(node.op, key)
             wish = draw.attribute(self.rng, spec, self.pools, self.shapes(recipe), seen)
         attributes = {k: v for k, v in node.attributes.items() if k != key}
         if wish is not None:

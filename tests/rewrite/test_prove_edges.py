@@ -58,3 +58,37 @@ def test_edges_are_of_all_kinds(search: Search) -> None:
     assert {"string", "bool", "int", "uint", "float"} <= {leaf.type.dtype.kind for leaf in leaves}
     assert any(leaf.array.size == 0 for leaf in leaves)
     assert any(leaf.names is not None and 1 in leaf.array.shape for leaf in leaves)
+
+
+def test_constants_are_enlarged_until_two_of_them_overflow() -> None:
+    library = load_library()
+    entry = next(e for e in library.stage("canonicalize").entries if e.rule.name == "mul_chain")
+    search = Search(entry, library, Seeds(library), random.Random(0))
+    ones = np.ones(3, np.float32)
+    leaves = {"x": Leaf(ones), "a": Leaf(ones, constant=True), "b": Leaf(ones, constant=True)}
+    product = Node("onnx.Mul", (Ref(leaf="a"), Ref(leaf="b")), {})
+    recipe = Recipe(leaves, (product, Node("onnx.Mul", (Ref(leaf="x"), Ref(node=0)), {})), (Ref(node=1),), 1)
+    found = [search.enlarged(recipe).leaves for _ in range(30)]
+    with np.errstate(over="ignore"):
+        assert any(np.isinf(f["a"].array * f["b"].array).all() for f in found)
+    assert all(np.isfinite(f["x"].array * f["a"].array).all() for f in found)
+    assert not any(f["x"].array.any() for f in found)
+
+
+def test_an_attribute_is_turned_where_all_sizes_are_the_same(search: Search) -> None:
+    x, w = Leaf(np.ones((4, 5), np.float32)), Leaf(np.ones((5, 7), np.float32), constant=True)
+    gemm = Node("onnx.Gemm", (Ref(leaf="x"), Ref(leaf="w")), {"transB": 0})
+    recipe = Recipe({"x": x, "w": w}, (gemm,), (Ref(node=0),), 0, names={"t": (0, "transB")})
+    found = [search.turned(recipe) for _ in range(30)]
+    assert {r.nodes[0].attributes.get("transB", 0) for r in found} >= {0, 1}
+    for r in found:
+        assert len({d for leaf in r.leaves.values() for d in leaf.array.shape}) == 1
+        realize(r)
+
+
+def test_one_leaf_is_opened(search: Search) -> None:
+    leaves = {"x": Leaf(np.ones((2, 3), np.float32)), "z": Leaf(np.ones((2, 3), np.float32))}
+    recipe = Recipe(leaves, (Node("onnx.Add", (Ref(leaf="x"), Ref(leaf="z")), {}),), (Ref(node=0),), 0)
+    found = search.one_open(recipe).leaves
+    assert sorted(leaf.names is None for leaf in found.values()) == [False, True]
+    assert all(leaf.array.shape == (2, 3) for leaf in found.values())

@@ -144,6 +144,18 @@ def test_strings_are_refused() -> None:
     refuses("Cast", [np.array([1.0], np.float32)], {"to": ir.STRING})
 
 
+# ---- flags
+
+
+@pytest.mark.parametrize("flag", [0, 1, 2, -1])
+def test_flags_are_read_as_onnxruntime_reads_them(flag: int) -> None:
+    """Sizes of 1 are kept where a flag is 1; the last of several is taken where another is not 0."""
+    rows = np.array([[1, 1, 0], [2, 3, 3]], np.float32)
+    check("ArgMax", [rows], {"axis": 1, "keepdims": flag})
+    check("ArgMin", [-rows], {"axis": 1, "select_last_index": flag})
+    check("ReduceSum", [rows, C(np.array([1]))], {"keepdims": flag})
+
+
 # ---- comparison and logic
 
 
