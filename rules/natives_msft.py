@@ -12,7 +12,7 @@ import numpy as np
 
 from compiler.ir import I32, TensorType, Value
 from compiler.rewrite.build import Bindings, RuleBuilder
-from compiler.rewrite.functions import Decline
+from compiler.rewrite.functions import Decline, may_broadcast_to
 
 #: What hides a key from the queries before it: far below any score, and no infinity.
 HIDDEN = -1e30
@@ -31,21 +31,25 @@ def used_results(m: Bindings, *made: Value | None) -> tuple[Value, ...]:
     return tuple(old if new is None or not old.use_count else new for old, new in zip(m.ys, made))
 
 
+def _skipped(b: RuleBuilder, m: Bindings) -> Value:
+    """x + skip + bias."""
+    if not may_broadcast_to(m.skip, m.x):
+        raise Decline("skip is larger than what it is added to")
+    total: Value = b.op("onnx.Add", [m.x, m.skip])
+    return total if m.bias is None else b.op("onnx.Add", [total, m.bias])
+
+
 def skip_layer_norm(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
     """The fourth result is the sum before normalization."""
     _statistics_unused(m)
-    total = b.op("onnx.Add", [m.x, m.skip])
-    if m.bias is not None:
-        total = b.op("onnx.Add", [total, m.bias])
+    total = _skipped(b, m)
     y = b.op("onnx.LayerNormalization", [total, m.scale, m.beta], {"axis": -1, "epsilon": m.e})
     return used_results(m, y, None, None, total)
 
 
 def skip_rms_norm(b: RuleBuilder, m: Bindings) -> tuple[Value, ...]:
     _statistics_unused(m)
-    total = b.op("onnx.Add", [m.x, m.skip])
-    if m.bias is not None:
-        total = b.op("onnx.Add", [total, m.bias])
+    total = _skipped(b, m)
     y = b.op("onnx.RMSNormalization", [total, m.scale], {"axis": -1, "epsilon": m.e})
     return used_results(m, y, None, None, total)
 

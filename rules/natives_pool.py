@@ -20,6 +20,8 @@ Array = np.ndarray[Any, Any]
 
 def lower_dilated_max_pool(b: RuleBuilder, m: Bindings) -> Value:
     """The maximum over the places in the window of what each place sees: a strided slice of the padded input."""
+    if m.a.startswith("SAME"):
+        raise Decline("onnxruntime pads for windows that are not dilated")
     shape, result = shape_of(m.x), shape_of(m.y)
     strides = m.s or (1,) * len(m.k)
     pads = window_pads(m.a, m.c, m.p, shape[2:], result[2:], m.k, strides, m.d)
