@@ -84,7 +84,7 @@ def strokes(rng: np.random.Generator, height: int, width: int, line: float) -> A
     ground, ink = rng.uniform(0.2, 1.0), rng.uniform(-1.0, 0.2)
     if rng.random() < 0.3:
         ground, ink = ink, ground
-    y, x = np.mgrid[0:height, 0:width]
+    y, x = np.ogrid[0:height, 0:width]
     side = min(height, width)
     out = np.full((height, width), ground)
     for _ in range(4):
@@ -118,10 +118,10 @@ def leaves(rng: np.random.Generator, height: int, width: int) -> Array:
         reach = 1.5 * radius
         top, bottom = (int(np.clip(v, 0, height)) for v in (cy - reach, cy + reach + 1))
         left, right = (int(np.clip(v, 0, width)) for v in (cx - reach, cx + reach + 1))
-        y, x = np.mgrid[top:bottom, left:right]
+        y, x = np.ogrid[top:bottom, left:right]
         u = ((x - cx) * np.cos(angle) + (y - cy) * np.sin(angle)) / radius
         v = ((y - cy) * np.cos(angle) - (x - cx) * np.sin(angle)) / (radius * narrow)
         inside = u**2 + v**2 < 1 if rng.random() < 0.5 else (np.abs(u) < 1) & (np.abs(v) < 1)
         colour = np.clip(rng.uniform(-1, 1) + 0.3 * rng.standard_normal(3), -1, 1)
-        out[:, top:bottom, left:right] = np.where(inside, colour[:, None, None], out[:, top:bottom, left:right])
+        np.copyto(out[:, top:bottom, left:right], colour[:, None, None], where=inside)
     return out

@@ -79,11 +79,14 @@ def quantize(weight: Array, scheme: Linear, blocks: Sequence[int]) -> Quantized:
 
 
 def integers(weight: Array, scale: Array, zero: Array | None, scheme: Linear) -> Array:
-    """clip(round(w / s) + z) as floats of the weight's precision."""
+    """clip(round(w / s) + z) as floats, where w / s is rounded to the weight's precision."""
     low, high = bounds(scheme)
-    # A block of zeros has scale 0: 0/0 is NaN, which stands for the integer 0.
+    # A block of zeros has scale 0: 0/0 is NaN, which stands for the integer 0. NumPy divides halves as f32, one by one.
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        data = np.round(weight / spread(scale, weight.shape))
+        wide = np.promote_types(weight.dtype, np.float32)
+        data = weight.astype(wide) / spread(scale.astype(wide), weight.shape)
+        data = data.astype(weight.dtype, copy=False).astype(wide, copy=False)
+    np.rint(data, out=data)
     if zero is not None:
         data += spread(zero, weight.shape)
     np.clip(data, low, high, out=data)
@@ -94,8 +97,10 @@ def parameters(weight: Array, scheme: Linear, blocks: Sequence[int]) -> tuple[Ar
     """Scales (in the weight's precision) and zero points (f64, whole numbers; None if 0) of all blocks."""
     split, counts = _split(weight.shape, blocks)
     inside = tuple(range(1, 2 * weight.ndim, 2))
-    parts = weight.reshape(split)
+    # As f32: what halves are least and greatest does not depend on it, and NumPy is slow with them.
+    parts = weight.astype(np.promote_types(weight.dtype, np.float32), copy=False).reshape(split)
     least, greatest = np.amin(parts, axis=inside, keepdims=True), np.amax(parts, axis=inside, keepdims=True)
+    least, greatest = least.astype(weight.dtype), greatest.astype(weight.dtype)
     low, high = bounds(scheme)
     if scheme.symmetric:
         greatest = np.maximum(np.abs(least), np.abs(greatest))

@@ -72,15 +72,22 @@ def mean(op: Op, x: Array, shape: Sequence[int]) -> Array:
     if op.name != "mil.conv":
         return np.asarray(x.reshape(-1, x.shape[-1]).mean(axis=0, dtype=np.float64)[None])
     kernel, strides, dilations, padded = _padded(op, x, shape)
-    found = padded.mean(axis=0)
-    for axis, (k, s, d) in reversed(list(enumerate(zip(kernel, strides, dilations), 1))):
-        # One axis after the other: all that is left of it is the mean behind each element of the kernel.
-        count = (padded.shape[axis + 1] - d * (k - 1) - 1) // s + 1
-        reach = [(slice(None),) * axis + (slice(i * d, i * d + (count - 1) * s + 1, s),) for i in range(k)]
-        found = np.stack([found[r].mean(axis=axis) for r in reach], axis=-1)
-    # The kernel's axes came out last first.
-    turned: Array = found.transpose(0, *range(found.ndim - 1, 0, -1)).astype(np.float64)
-    return turned.reshape(op.attributes["groups"], -1)
+    found = padded[0] if len(padded) == 1 else padded.mean(axis=0)
+    for k, d, s in zip(kernel, dilations, strides):
+        # The first axis that is left, where whole rows add up; all that is left of it is the mean behind each element
+        # of the kernel, as the last one.
+        count = (found.shape[1] - d * (k - 1) - 1) // s + 1
+        last = (count - 1) * s
+        means: list[Array] = []
+        for i in range(0, k * d, d):
+            if i >= s and s % d == 0:  # what this element meets is what another one does, but for one at either end
+                near = means[(i - s) // d]
+                means.append(near + (found[:, i + last] - found[:, i - s]) / np.float32(count))
+            else:
+                means.append(found[:, i : i + last + 1 : s].mean(axis=1))
+        found = np.stack(means, axis=-1)
+    out: Array = found.astype(np.float64).reshape(op.attributes["groups"], -1)
+    return out
 
 
 def _padded(op: Op, x: Array, shape: Sequence[int]) -> tuple[Sequence[int], Sequence[int], Sequence[int], Array]:
