@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from compiler.ir import F16, F32, DType, TensorType, Value
+from compiler.ir.dtypes import F8E8M0
 from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline
+from rules.natives_narrow import rounded
 
 Array = np.ndarray[Any, Any]
 Made = Any  # a value, or an array that becomes a constant
@@ -44,6 +47,31 @@ def _range(dtype: DType) -> tuple[int, int]:
     if dtype.is_signed:
         return -(1 << (dtype.bits - 1)), (1 << (dtype.bits - 1)) - 1
     return 0, (1 << dtype.bits) - 1
+
+
+def _spread(b: RuleBuilder, v: Value | None, shape: Sequence[int]) -> Made | None:
+    """A scale or zero point with one element for each block of a tensor of ``shape``, repeated to that shape."""
+    if v is None or v.constant is not None:
+        return None if v is None else blocked(v.constant, shape)
+    have, out = list(tensor_type(v).static_shape) if tensor_type(v).is_static else [], v
+    if len(have) != len(shape):
+        raise Decline("blocks of a size that is not known")
+    for axis, want in enumerate(shape):
+        if have[axis] == want:
+            continue
+        if have[axis] == 0 or want % have[axis]:
+            raise Decline("blocks do not fill the tensor")
+        rest = have[axis + 1 :]
+        column = b.op("mil.reshape", [out, np.array([math.prod(have[: axis + 1]), 1, math.prod(rest)], np.int32)])
+        rows = b.op("mil.tile", [column, np.array([1, want // have[axis], 1], np.int32)])
+        have[axis] = want
+        out = b.op("mil.reshape", [rows, np.array(have, np.int32)])
+    return out
+
+
+def is_small_float(dtype: DType) -> bool:
+    """Whether numbers of the type are rounded to fewer digits than Core ML computes with, and hold signs."""
+    return dtype.is_float and dtype.bits <= 8 and dtype is not F8E8M0
 
 
 def _ios(b: RuleBuilder) -> int:
@@ -91,16 +119,17 @@ def blocked(array: Array, shape: Sequence[int]) -> Array:
 
 
 def lower_quantize(b: RuleBuilder, m: Bindings) -> Value:
-    """clip(round(x / scale) + zero point), half to even."""
+    """clip(round(x / scale) + zero point), half to even; the zero point of narrow floats is 0."""
     to = tensor_type(m.y).dtype
-    _range(to)  # declines where the result is a float
+    if is_small_float(to) and m.zp is not None and m.zp.constant is not None and np.any(m.zp.constant):
+        raise Decline("floats that are moved by a zero point, which ONNX does not have")
     rank = rank_of(m.x)
     if m.block:
-        if m.scale.constant is None or (m.zp is not None and m.zp.constant is None) or not tensor_type(m.x).is_static:
-            raise Decline("scales of blocks are computed")
+        if not tensor_type(m.x).is_static:
+            raise Decline("the shape of what is quantized in blocks is not known")
         shape = tensor_type(m.x).static_shape
-        scale: Made = blocked(m.scale.constant, shape)
-        zero: Made = None if m.zp is None else blocked(m.zp.constant, shape)
+        scale: Made = _spread(b, m.scale, shape)
+        zero: Made = _spread(b, m.zp, shape)
     else:
         if _is_stored(b, m, to):
             each = m.scale.constant.ndim == 1 and m.scale.constant.size != 1
@@ -116,6 +145,8 @@ def lower_quantize(b: RuleBuilder, m: Bindings) -> Value:
     if to.bits > 8 and tensor_type(m.scale).dtype is F16 and m.p is not F32:
         raise Decline("the quotient is rounded to half, which 16 bits show")
     x = b.op("mil.real_div", [as_float(b, m.x), as_float(b, scale)])
+    if is_small_float(to):
+        return rounded(b, x, to, bool(m.s) or to.bits < 8)
     return requantized(b, x, zero, to, m.y)
 
 
@@ -148,7 +179,8 @@ def lower_dequantize(b: RuleBuilder, m: Bindings) -> Value:
     """(x − zero point) scale: compressed weights for constants, mil.dequantize for what mil.quantize gave, else
     arithmetic."""
     have = tensor_type(m.x).dtype
-    _range(have)
+    if not is_small_float(have):
+        _range(have)  # declines floats
     to = tensor_type(m.y).dtype
     if to not in (F16, F32):
         raise Decline(f"dequantized to {to}")
@@ -156,11 +188,11 @@ def lower_dequantize(b: RuleBuilder, m: Bindings) -> Value:
     if m.x.constant is not None and m.scale.constant is not None and (m.zp is None or m.zp.constant is not None):
         return _dequantized_constant(b, m, to)
     if m.block:
-        if m.scale.constant is None or (m.zp is not None and m.zp.constant is None) or not tensor_type(m.x).is_static:
-            raise Decline("scales of blocks are computed")
+        if not tensor_type(m.x).is_static:
+            raise Decline("the shape of what is quantized in blocks is not known")
         shape = tensor_type(m.x).static_shape
-        scale: Made = blocked(m.scale.constant, shape)
-        zero: Made = None if m.zp is None else blocked(m.zp.constant, shape)
+        scale: Made = _spread(b, m.scale, shape)
+        zero: Made = _spread(b, m.zp, shape)
     else:
         if m.x.op is not None and m.x.op.name == "mil.quantize":
             each = m.scale.constant.ndim == 1 and m.scale.constant.size != 1

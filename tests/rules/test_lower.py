@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 
 from compiler import ir
 from compiler.errors import UnsupportedError
@@ -138,6 +139,62 @@ def test_cast_cuts_bits(to: ir.DType) -> None:
     source = np.array([-70000, -300, -1, 0, 5, 127, 128, 255, 256, 40000, 70000], np.int32)
     check("Cast", [source], {"to": to}, expected=[source.astype(to.numpy)])
     check("Cast", [np.array([True, False])], {"to": to})
+
+
+def _around(dtype: ir.DType) -> np.ndarray:
+    """All numbers of a narrow float, what lies halfway between neighbours and just beside that, and what is beyond."""
+    with np.errstate(invalid="ignore"):
+        every = np.arange(1 << dtype.bits).astype(np.uint8).view(dtype.numpy).astype(np.float32)
+    every = np.unique(every[np.isfinite(every)])
+    ties = (every[1:] + every[:-1]) / 2
+    beside = [np.nextafter(ties, np.float32(to)) for to in (-np.inf, np.inf)]
+    top = every[-1]
+    beyond = np.array([1.01 * top, 2 * top, 1e30, np.inf, np.nan, 1e-30], np.float32)
+    return np.concatenate([every, ties, *beside, beyond, -beyond]).astype(np.float32)
+
+
+@pytest.mark.parametrize("saturate", [0, 1])
+@pytest.mark.parametrize("name", ["f8e4m3fn", "f8e4m3fnuz", "f8e5m2", "f8e5m2fnuz"])
+def test_cast_rounds_to_narrow_floats(name: str, saturate: int) -> None:
+    to = ir.dtype(name)
+    x = _around(to)
+    with np.errstate(invalid="ignore", over="ignore"):
+        want = (numpy_helper.saturate_cast(x, to.numpy) if saturate else x.astype(to.numpy)).astype(np.float32)
+    check("Cast", [x], {"to": to, "saturate": saturate}, expected=[want], rtol=0, atol=0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        halves = x.astype(np.float16)
+        plain = halves.astype(np.float32)
+        want = (numpy_helper.saturate_cast(plain, to.numpy) if saturate else plain.astype(to.numpy)).astype(np.float32)
+    check("Cast", [halves], {"to": to, "saturate": saturate}, expected=[want], rtol=0, atol=0)
+
+
+def test_cast_rounds_to_four_bits() -> None:
+    x = np.array([0.25, 0.26, 0.74, 0.75, 1.25, 1.75, 2.5, 3.5, 5, 5.1, 7, 1e9, np.inf, 0], np.float32)
+    want = np.array([0, 0.5, 0.5, 1, 1, 2, 2, 4, 4, 6, 6, 6, 6, 0], np.float32)
+    check("Cast", [np.append(x, -x)], {"to": ir.F4E2M1}, expected=[np.append(want, -want)], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["i4", "u4", "i2", "u2"])
+def test_cast_to_packed_integers(name: str) -> None:
+    to = ir.dtype(name)
+    source = np.array([-300, -17, -9, -8, -2, -1, 0, 1, 3, 4, 7, 8, 15, 16, 300], np.int32)
+    low = source % (1 << to.bits)
+    want = np.where(low >= 1 << (to.bits - 1), low - (1 << to.bits), low) if to.is_signed else low
+    for given in (source, source.astype(np.float32), source.astype(np.int64)):
+        check("Cast", [given], {"to": to}, expected=[want])
+    halves = np.array([0.5, -0.5, 0.49, -1.49, -1.51], np.float32)  # away from zero, as onnxruntime rounds them
+    rounded = np.array([1, -1, 0, -1, -2])
+    check("Cast", [halves], {"to": to}, expected=[rounded if to.is_signed else rounded % (1 << to.bits)])
+    check("Cast", [np.array([True, False])], {"to": to}, expected=[np.array([1, 0])])
+
+
+def test_bits_of_integers_that_count_otherwise() -> None:
+    x = np.array([-128, -1, 0, 127], np.int8)
+    check("BitCast", [x], {"to": ir.U8}, expected=[x.view(np.uint8)])
+    check("BitCast", [x.view(np.uint8)], {"to": ir.I8}, expected=[x])
+    check("BitCast", [x.view(np.uint16)], {"to": ir.I16}, expected=[x.view(np.int16)])
+    check("BitCast", [np.array([True, False])], {"to": ir.U8}, expected=[np.array([1, 0], np.uint8)])
+    refuses("BitCast", [np.array([1.0], np.float32)], {"to": ir.I32})
 
 
 def test_strings_are_refused() -> None:

@@ -8,6 +8,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 import compiler
+from compiler import ir
 from compiler.errors import UnsupportedError
 from tests.rules.harness import RELEASES, C, build, check, lower, rand, run_mil
 
@@ -50,6 +51,25 @@ def test_weights_stay_compressed():
     )
     small = [C(ints(4, 6)), C(scales(6)), C(ints(6, seed=2))]
     assert made(check("DequantizeLinear", small, {"axis": 1})) == "ir.return"
+
+
+def test_scales_of_blocks_may_be_computed():
+    x, scale, zero = rand(40, 60), scales(40, 6), ints(40, 6, seed=2)
+    check("QuantizeLinear", [x, scale, zero], {"axis": 1, "block_size": 10})
+    check("DequantizeLinear", [ints(40, 60), scale, zero], {"axis": 1, "block_size": 10})
+    check("DequantizeLinear", [ints(4, 6, 5, 3), scales(4, 2, 5, 3)], {"axis": 1, "block_size": 3})
+
+
+@pytest.mark.parametrize("name", ["f8e4m3fn", "f8e5m2"])
+def test_narrow_floats(name):
+    to = ir.dtype(name)
+    x = np.concatenate([rand(40), [0, 3, 1e6, -1e6]]).astype(np.float32)
+    zero = np.zeros((), to.numpy)
+    want = numpy_helper.saturate_cast(x / np.float32(0.03), to.numpy).astype(np.float32)
+    check("QuantizeLinear", [x, C(np.float32(0.03)), C(zero)], expected=[want], rtol=0, atol=0)
+    small = rand(40).astype(to.numpy)
+    want = small.astype(np.float32) * np.float32(0.03)
+    check("DequantizeLinear", [small, C(np.float32(0.03)), C(zero)], expected=[want], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [I8, U8])
