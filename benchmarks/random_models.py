@@ -99,13 +99,17 @@ class Growing:
 
 
 def computed(node: onnx.NodeProto, given: dict[str, Array]) -> list[Array] | None:
-    """What onnxruntime gives for one node; None if it does not take it."""
+    """What onnxruntime gives for one node; None if it does not take it, or ONNX's own inference calls it invalid."""
     import onnxruntime as ort
 
     infos = [_info(n, a) for n, a in given.items()]
     outputs = [onnx.ValueInfoProto(name=n) for n in node.output if n]
     graph = helper.make_graph([node], "node", infos, outputs)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    try:  # onnxruntime takes, for example, a MeanVarianceNormalization over axes that there are not
+        onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    except Exception:  # the binding raises InferenceError, but RuntimeError and others where a check is missing
+        return None
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
