@@ -168,7 +168,22 @@ def _finished(graph: Growing, number: int) -> Drawn:
     held = [numpy_helper.from_array(a, n) for n, a in graph.constants.items() if n in graph.used]
     proto = helper.make_graph(graph.nodes, f"random_{number}", [_info(n, a) for n, a in inputs.items()], outputs, held)
     model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    _open(model)
     return Drawn(model, inputs)
+
+
+def _open(model: onnx.ModelProto) -> None:
+    """Leaves sizes of outputs open that ONNX's inference does not know: other inputs may give others (Compress)."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    for output in bare.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    known = onnx.shape_inference.infer_shapes(bare, data_prop=True).graph.output
+    for output, found in zip(model.graph.output, known, strict=True):
+        dims = found.type.tensor_type.shape.dim
+        for i, dim in enumerate(output.type.tensor_type.shape.dim):
+            if i >= len(dims) or not dims[i].HasField("dim_value"):
+                dim.Clear()
 
 
 def _grow(graph: Growing, seed: Seed, direct: bool) -> bool:

@@ -20,9 +20,11 @@ def disturbed(drawn: Drawn, seed: int = 0) -> onnx.ModelProto:
     """The model with noise of f32's rounding on every float that a node gives: what a right package may differ by.
 
     With an odd ``seed``, elements that are nothing but noise beside the greatest of their tensor are zero as well.
+    Where noise may change how many elements there are (Compress), none is added.
     """
     numbers = np.random.default_rng(seed)
-    arrays = {o: a for o, a in _arrays(drawn).items() if a.dtype == np.float32}
+    sized = _sized(drawn.model)
+    arrays = {o: a for o, a in _arrays(drawn).items() if a.dtype == np.float32 and o in sized}
     out = onnx.ModelProto()
     out.CopyFrom(drawn.model)
     del out.graph.node[:]
@@ -49,6 +51,17 @@ def disturbed(drawn: Drawn, seed: int = 0) -> onnx.ModelProto:
     for info in out.graph.output:
         info.name = renamed.get(info.name, info.name)
     return out
+
+
+def _sized(model: onnx.ModelProto) -> set[str]:
+    """The values whose sizes ONNX's inference knows."""
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    return {
+        v.name
+        for v in [*inferred.value_info, *inferred.output]
+        if v.type.tensor_type.HasField("shape")
+        and all(d.HasField("dim_value") for d in v.type.tensor_type.shape.dim)
+    }
 
 
 def _arrays(drawn: Drawn) -> dict[str, Array]:

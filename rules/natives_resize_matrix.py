@@ -22,6 +22,8 @@ Array = np.ndarray[Any, Any]
 #: How far from the middle between two inputs a position still counts as the middle, in onnxruntime (since 1.32 at the
 #: latest; its definition in ONNX knows no such distance, and leaves the rounding of positions open).
 _TIE = 1e-6
+#: Weights of a matrix, and rows of one: more than any image has, and less than fills a machine's memory or its afternoon.
+_LARGEST, _LONGEST = 1 << 26, 1 << 22
 
 
 def positions(inputs: int, outputs: int, scale: float, mode: str, roi: tuple[float, float]) -> Array:
@@ -79,8 +81,9 @@ def onnx_matrix(inputs: int, outputs: int, scale: float, roi: tuple[float, float
     """Outputs × inputs in f64, as onnxruntime's Resize with the attributes ``r`` weighs them.
 
     Raises:
-        Decline: a mode is not known.
+        Decline: a mode is not known, or the matrix too large.
     """
+    _fits(outputs, inputs)
     at = positions(inputs, outputs, scale, r["coordinate_transformation_mode"], roi)
     matrix = np.zeros((outputs, inputs))
     rows = np.arange(outputs)
@@ -141,6 +144,12 @@ def _antialiased(inputs: int, outputs: int, scale: float, at: Array, r: Mapping[
     return matrix
 
 
+def _fits(outputs: int, inputs: int) -> None:
+    """Refuses a matrix that no memory holds: a model may name any scale."""
+    if outputs * inputs > _LARGEST or outputs > _LONGEST:
+        raise Decline(f"an axis of {inputs} elements becomes one of {outputs}: too many weights to hold")
+
+
 def sampled(inputs: int, outputs: int, mode: str) -> Array:
     """Where each output lies on the axis of inputs, in one of Core ML's sampling modes (see the module's source)."""
     i = np.arange(outputs, dtype=np.float64)
@@ -160,7 +169,12 @@ def sampled(inputs: int, outputs: int, mode: str) -> Array:
 
 
 def linear_matrix(inputs: int, outputs: int, mode: str) -> Array:
-    """Outputs × inputs of Core ML's bilinear resizing along one axis."""
+    """Outputs × inputs of Core ML's bilinear resizing along one axis.
+
+    Raises:
+        Decline: the mode is not known, or the matrix too large.
+    """
+    _fits(outputs, inputs)
     return _linear(inputs, sampled(inputs, outputs, mode))
 
 

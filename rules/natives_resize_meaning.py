@@ -67,21 +67,31 @@ def _bilinear(b: RuleBuilder, x: Value, target: Sequence[int], mode: str) -> Val
     return _multiplied(b, x, matrices)
 
 
+def _nearest(b: RuleBuilder, x: Value, factors: Sequence[float]) -> Value:
+    """The last two axes, each element so often in a row."""
+    rank = x.type.rank if isinstance(x.type, TensorType) else None
+    if rank is None:
+        raise Decline("rank not known")
+    scales = np.array([1.0] * (rank - 2) + list(factors), np.float32)
+    how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    result: Value = b.op("onnx.Resize", [x, None, scales], how)
+    return result
+
+
 def mean_upsample_nearest(b: RuleBuilder, m: Bindings) -> Value:
     """Whole factors only: for others Core ML does not say which input is the nearest."""
     factors = [float(m.h), float(m.w)]
     if not all(f.is_integer() for f in factors):
         raise Decline("a factor is a fraction")
-    rank = m.x.type.rank
-    if rank is None:
-        raise Decline("rank not known")
-    scales = np.array([1.0] * (rank - 2) + factors, np.float32)
-    result: Value = b.op(
-        "onnx.Resize",
-        [m.x, None, scales],
-        {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
-    )
-    return result
+    return _nearest(b, m.x, factors)
+
+
+def mean_resize_nearest(b: RuleBuilder, m: Bindings) -> Value:
+    """To whole multiples of the sizes, as by :func:`mean_upsample_nearest`."""
+    height, width = _spatial_sizes(m.x)
+    if not height or not width or m.h % height or m.w % width or not m.h or not m.w:
+        raise Decline("a size is no multiple of what it was")
+    return _nearest(b, m.x, [m.h // height, m.w // width])
 
 
 def mean_upsample_bilinear(b: RuleBuilder, m: Bindings) -> Value:

@@ -153,7 +153,41 @@ def pixel_unshuffle(x: Array, downscale_factor: int) -> Array:
     return x.reshape(n, c, h // f, f, w // f, f).transpose(0, 1, 3, 5, 2, 4).reshape(n, c * f**2, h // f, w // f)
 
 
+def space_to_batch(x: Array, block_shape: Array, paddings: Array) -> Array:
+    """The documentation gives shapes; the order of batches is that of tf.space_to_batch_nd, which is mapped to it."""
+    (down, across), pads = (int(b) for b in block_shape), np.asarray(paddings).tolist()
+    x = np.pad(x, [(0, 0), (0, 0), *pads])
+    if x.shape[2] % down or x.shape[3] % across:
+        raise ValueError("blocks do not fill the image")
+    return np.concatenate([x[:, :, i::down, j::across] for i in range(down) for j in range(across)])
+
+
+def batch_to_space(x: Array, block_shape: Array, crops: Array) -> Array:
+    down, across = (int(b) for b in block_shape)
+    (top, bottom), (left, right) = np.asarray(crops).tolist()
+    n, height, width = x.shape[0] // (down * across), x.shape[2] * down, x.shape[3] * across
+    if min(top, bottom, left, right) < 0 or top + bottom >= height or left + right >= width:
+        raise ValueError("more is cropped than there is")
+    out = np.zeros((n, x.shape[1], height, width), x.dtype)
+    for i in range(down):
+        for j in range(across):
+            out[:, :, i::down, j::across] = x[(i * across + j) * n :][:n]
+    return out[:, :, top : height - bottom, left : width - right]
+
+
+def reshape_like(
+    x: Array, ref_tensors: Sequence[Array], begins: Sequence[int], ends: Sequence[int], end_masks: Sequence[bool]
+) -> Array:
+    shape: list[int] = []
+    for ref, begin, end, whole in zip(ref_tensors, begins, ends, end_masks, strict=True):
+        shape += ref.shape[begin:] if whole else ref.shape[begin:end]
+    return x.reshape(shape)
+
+
 OPERATORS = {
+    "space_to_batch": space_to_batch,
+    "batch_to_space": batch_to_space,
+    "reshape_like": reshape_like,
     "crop": crop,
     "concat": concat,
     "sliding_windows": sliding_windows,

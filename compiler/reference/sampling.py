@@ -169,7 +169,64 @@ def affine(
     return resample(x, at, padding_value, sampling_mode, padding_mode, coordinates_mode, align_corners)
 
 
+def resize_nearest_neighbor(x: Array, target_size_height: int, target_size_width: int) -> Array:
+    """To whole multiples; of others nobody says which element is the nearest."""
+    height, width = x.shape[-2:]
+    if not target_size_height or target_size_height % height or not target_size_width or target_size_width % width:
+        raise ValueError("factors that are not whole")
+    return upsample_nearest_neighbor(x, target_size_height // height, target_size_width // width)
+
+
+def crop_resize(
+    x: Array,
+    roi: Array | None = None,
+    boxes: Array | None = None,
+    box_indices: Array | None = None,
+    target_height: int = 1,
+    target_width: int = 1,
+    normalized_coordinates: bool = False,
+    spatial_scale: float = 1.0,
+    box_coordinate_mode: str = "CORNERS_HEIGHT_FIRST",
+    sampling_mode: str = "DEFAULT",
+    pad_value: float = 0.0,
+) -> Array:
+    """Boxes whose corners are samples; of the other modes it is said where they sample an image, and not a box. A sample
+    outside the image is ``pad_value``, as of tf.image.crop_and_resize, to which the documentation refers."""
+    if sampling_mode not in ("ALIGN_CORNERS", "STRICT_ALIGN_CORNERS"):
+        raise ValueError(sampling_mode)
+
+    def crop(image: Array, box: Array) -> Array:
+        p, q, r, s = (float(v) for v in box)
+        if box_coordinate_mode.endswith("WIDTH_FIRST"):
+            p, q, r, s = q, p, s, r
+        if box_coordinate_mode.startswith("CENTER_SIZE"):
+            p, q, r, s = p - r / 2, q - s / 2, p + r / 2, q + s / 2
+        alone = 0.5 if sampling_mode == "ALIGN_CORNERS" else 0.0
+
+        def line(start: float, end: float, count: int, size: int) -> Array:
+            share = np.linspace(0, 1, count) if count > 1 else np.full(1, alone)
+            unit = (size - 1 if normalized_coordinates else 1) * spatial_scale
+            return np.asarray((start * (1 - share) + end * share) * unit)
+
+        height, width = image.shape[1:]
+        down, across = line(p, r, target_height, height), line(q, s, target_width, width)
+        inside = ((down >= 0) & (down <= height - 1))[:, None] & ((across >= 0) & (across <= width - 1))
+        y = _along(image, np.clip(down, 0, height - 1), -2)
+        return np.asarray(np.where(inside, _along(y, np.clip(across, 0, width - 1), -1), pad_value))
+
+    if roi is None:
+        assert boxes is not None
+        at = range(len(boxes)) if box_indices is None else box_indices.tolist()
+        return np.stack([crop(x[i], box) for i, box in zip(at, boxes, strict=True)])
+    rows = roi.reshape(len(roi), -1)
+    if rows.shape[1] == 5:
+        return np.stack([crop(x[int(i)], box)[None] for i, *box in rows])
+    return np.stack([np.stack([crop(image, box) for image in x]) for box in rows])
+
+
 OPERATORS = {
+    "resize_nearest_neighbor": resize_nearest_neighbor,
+    "crop_resize": crop_resize,
     "resize_bilinear": resize_bilinear,
     "resize": resize,
     "upsample_bilinear": upsample_bilinear,

@@ -144,8 +144,9 @@ class Sampler(LeafSampler):
                 counts = [
                     len(x.operands) - first for x in self.seeds.of(defn.name) if len(x.operands) >= first
                 ] or counts
-            for k in range(rng.choice(counts)):
-                unknown[first + k] = s.ValuePattern(f"{rest.id}__{k}", False, rest.constraint, rest.pos)
+            told = self.pins.every.get(rest.id) or [rest.constraint] * rng.choice(counts)
+            for k, constraint in enumerate(told):
+                unknown[first + k] = s.ValuePattern(f"{rest.id}__{k}", False, constraint, rest.pos)
         number = len(self.nodes)
         reason = "no operands"
         for attempt in range(_TRIES):

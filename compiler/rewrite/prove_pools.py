@@ -34,9 +34,13 @@ class Pools:
 
 @dataclass(slots=True)
 class Pins:
-    """What an ``example`` fixes: types of values, contents, attributes by the name that the rule has for them."""
+    """What an ``example`` fixes: types of values, contents, attributes by the name that the rule has for them.
+
+    A variadic operand stands there once for each of its values: ``every`` has all types of a name, ``types`` the last.
+    """
 
     types: dict[str, s.Constraint] = field(default_factory=dict)
+    every: dict[str, list[s.Constraint]] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
 
     def __contains__(self, name: str) -> bool:
@@ -49,6 +53,7 @@ def pins_of(givens: Sequence[s.Given], library: Library) -> Pins:
     for g in givens:
         if g.constraint is not None:
             pins.types[g.id] = g.constraint
+            pins.every.setdefault(g.id, []).append(g.constraint)
         elif g.value is not None:
             compiler = ExpressionCompiler(library.env, library.externs)
             try:
