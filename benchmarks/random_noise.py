@@ -59,8 +59,7 @@ def _sized(model: onnx.ModelProto) -> set[str]:
     return {
         v.name
         for v in [*inferred.value_info, *inferred.output]
-        if v.type.tensor_type.HasField("shape")
-        and all(d.HasField("dim_value") for d in v.type.tensor_type.shape.dim)
+        if v.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in v.type.tensor_type.shape.dim)
     }
 
 

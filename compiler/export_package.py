@@ -55,7 +55,7 @@ def package_to_onnx(
             at = f" at '{op.loc.nodes[0]}'" if op.loc.nodes else ""
             is_open = any(isinstance(a.type, TensorType) and not a.type.is_static for a in function.inputs)
             remedy = "--shape NAME=… with a size for every open dimension" if is_open else None
-            raise UnsupportedError(f"{op.name}{at} has no meaning in ONNX with these parameters", remedy)
+            raise UnsupportedError(f"{op.name}{at} {_why(op.name)}", remedy)
     for classifier in classifiers:
         _classify(function, classifier)
     _name(function)
@@ -65,6 +65,18 @@ def package_to_onnx(
         if value := module.attributes.get(key):
             model.metadata_props.add(key=key, value=str(value))
     return model
+
+
+def _why(name: str) -> str:
+    """Why an operator is not said in ONNX, for a sentence that names it."""
+    kind = name.removeprefix("mil.")
+    if kind.startswith("random_"):
+        return "draws numbers that no other machine draws: there is nothing to hold a result to"
+    if kind.startswith(("list_", "make_list")):
+        return "works on a list of tensors, which is not read; a tensor with one more axis is"
+    if kind == "conv_quantized":
+        return "is none that coremltools says the meaning of"
+    return "has no meaning in ONNX with these parameters"
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:

@@ -22,7 +22,7 @@ Array = np.ndarray[Any, Any]
 #: How far from the middle between two inputs a position still counts as the middle, in onnxruntime (since 1.32 at the
 #: latest; its definition in ONNX knows no such distance, and leaves the rounding of positions open).
 _TIE = 1e-6
-#: Weights of a matrix, and rows of one: more than any image has, and less than fills a machine's memory or its afternoon.
+#: Weights of a matrix, and rows of one: more than any image has, and less than fills a machine's memory.
 _LARGEST, _LONGEST = 1 << 26, 1 << 22
 
 

@@ -27,7 +27,7 @@ def _sizes(x: Value) -> tuple[int, int, int]:
 def space_to_batch(b: RuleBuilder, m: Bindings) -> Value:
     """Batch (i · block width + j) · n + k is place (i, j) of every block of image k."""
     channels, height, width = _sizes(m.x)
-    (down, across), pads = (int(d) for d in m.block), np.asarray(m.paddings).reshape(2, 2)
+    (down, across), pads = (int(d) for d in m.block), np.asarray(m.paddings, np.int64).reshape(2, 2)
     height, width = height + int(pads[0].sum()), width + int(pads[1].sum())
     if pads.min() < 0 or height % down or width % across:
         raise Decline("blocks do not fill the padded image")
@@ -43,7 +43,7 @@ def space_to_batch(b: RuleBuilder, m: Bindings) -> Value:
 def batch_to_space(b: RuleBuilder, m: Bindings) -> Value:
     """The way back."""
     channels, height, width = _sizes(m.x)
-    (down, across), crops = (int(d) for d in m.block), np.asarray(m.crops).reshape(2, 2)
+    (down, across), crops = (int(d) for d in m.block), np.asarray(m.crops, np.int64).reshape(2, 2)
     size = np.array([height * down, width * across])
     if crops.min() < 0 or (crops.sum(axis=1) >= size).any():
         raise Decline("more is cropped than there is")

@@ -190,8 +190,10 @@ def crop_resize(
     sampling_mode: str = "DEFAULT",
     pad_value: float = 0.0,
 ) -> Array:
-    """Boxes whose corners are samples; of the other modes it is said where they sample an image, and not a box. A sample
-    outside the image is ``pad_value``, as of tf.image.crop_and_resize, to which the documentation refers."""
+    """Boxes whose corners are samples: of the other modes it is said where they sample an image, and not a box.
+
+    A sample outside the image is ``pad_value``, as of tf.image.crop_and_resize, to which the documentation refers.
+    """
     if sampling_mode not in ("ALIGN_CORNERS", "STRICT_ALIGN_CORNERS"):
         raise ValueError(sampling_mode)
 
@@ -220,7 +222,7 @@ def crop_resize(
         return np.stack([crop(x[i], box) for i, box in zip(at, boxes, strict=True)])
     rows = roi.reshape(len(roi), -1)
     if rows.shape[1] == 5:
-        return np.stack([crop(x[int(i)], box)[None] for i, *box in rows])
+        return np.stack([crop(x[int(row[0])], row[1:])[None] for row in rows])
     return np.stack([np.stack([crop(image, box) for image in x]) for box in rows])
 
 

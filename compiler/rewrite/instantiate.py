@@ -144,8 +144,8 @@ class Sampler(LeafSampler):
                 counts = [
                     len(x.operands) - first for x in self.seeds.of(defn.name) if len(x.operands) >= first
                 ] or counts
-            told = self.pins.every.get(rest.id) or [rest.constraint] * rng.choice(counts)
-            for k, constraint in enumerate(told):
+            told = self.pins.every.get(rest.id)
+            for k, constraint in enumerate(told or [rest.constraint] * rng.choice(counts)):
                 unknown[first + k] = s.ValuePattern(f"{rest.id}__{k}", False, constraint, rest.pos)
         number = len(self.nodes)
         reason = "no operands"
