@@ -42,7 +42,7 @@ def emit_and_prove(job: Job) -> Module:
     and after.
     """
     from compiler.proof.blame import failure
-    from compiler.proof.precision import Trial, culprits, halved, norms_in_full, rescaled
+    from compiler.proof.precision import Trial, culprits, halved, norms_in_full, rescaled, split
     from passes import rescale
 
     reference, lowered, tries = job.reference, job.lowered, job.tries
@@ -121,6 +121,7 @@ def emit_and_prove(job: Job) -> Module:
             blamed = target.precision == "fp16" and trial.judge_full().passed
             note = rescaled(trial) if blamed and unscaled else ""
             more = culprits(trial, keep) if blamed and not note else {}
+            note = note or (split(trial, keep, more) if more else "")
         unscaled = False
         if note:
             report.note(note)

@@ -8,7 +8,7 @@ stay in f32.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from compiler.hardware import work
 from compiler.ir import F32, Module, Op, TensorType, Value, clone_function, clone_module
 from compiler.proof import LIMITS, MilSession, Verdict, judge, run_mil
-from passes import half, rescale
+from passes import half, rescale, two_halves
 
 if TYPE_CHECKING:
     from compiler.report import Report
@@ -84,6 +84,27 @@ def culprits(trial: Trial, keep: Mapping[Op, str]) -> dict[Op, str]:
     if out_of_range:
         return out_of_range
     return _search(trial, dict(keep))
+
+
+def split(trial: Trial, keep: Mapping[Op, str], lost: Mapping[Op, str]) -> str:
+    """Holds the constants of operators of ``lost`` by two halves, in place, if half precision does without them in f32
+    and that multiplies hardly more.
+
+    Returns:
+        What was done, in a sentence; empty if nothing was.
+    """
+    copy, twins = _copy(trial.lowered)
+    candidates = [twin for op in lost if (twin := twins[op.results[0]].op) is not None]
+    if two_halves.run(candidates) < len(lost) or _multiplications(copy) > (1 + SHARE) * _multiplications(trial.lowered):
+        return ""
+    kept = {twin: why for op, why in keep.items() if (twin := twins[op.results[0]].op) is not None}
+    if not replace(trial, lowered=copy).judge_half(kept).passed:
+        return ""
+    return f"held constants of {two_halves.run(lost)} operators by two halves each: one {_LOSES}"
+
+
+def _multiplications(module: Module) -> int:
+    return sum(work(op).macs for op in module.main.block.ops if _computes_floats(op))
 
 
 def rescaled(trial: Trial) -> str:
@@ -184,7 +205,7 @@ def _search(trial: Trial, keep: dict[Op, str]) -> dict[Op, str]:
     :data:`SHARE` of the multiplications, those that keep the limit itself if that takes fewer multiplications."""
     block = trial.lowered.main.block
     ops = [op for op in block.ops if _computes_floats(op) and op not in keep]
-    most = SHARE * sum(work(op).macs for op in block.ops if _computes_floats(op))
+    most = SHARE * _multiplications(trial.lowered)
     own = LIMITS["fp16"] if trial.limit is None else trial.limit
     best: list[Op] = []
     least = np.inf

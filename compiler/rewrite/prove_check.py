@@ -37,6 +37,9 @@ from compiler.rewrite.syntax import Rule
 Array = np.ndarray[Any, Any]
 Kind = Literal["proved", "wrong", "invalid", "unfired", "void", "unsupported"]
 
+#: Results of more elements are not compared: a size may be a number that was drawn.
+_LARGEST = 1 << 20
+
 #: How often inputs are rounded differently, to see how sensitive a result is.
 NUDGES = 6
 
@@ -61,7 +64,8 @@ class Verdict:
     Attributes:
         kind: ``proved``; ``wrong``: the rule breaks its contract; ``invalid``: onnxruntime refuses the left side;
             ``unfired``: the driver turned the result down, as types did not fit; ``void``: the left side is hardly ever
-            finite, so that nothing can be compared; ``unsupported``: onnxruntime has no kernel for the right side.
+            finite or too large, so that nothing can be compared; ``unsupported``: onnxruntime has no kernel for the
+            right side.
         text: why; of a proof, who said what is right, where it was not onnxruntime.
     """
 
@@ -153,6 +157,8 @@ class Checker:
         for value, result in zip(function.outputs, outputs):
             if isinstance(value.type, TensorType) and not _has_shape(result, value.type):
                 return Verdict("invalid", f"inference says {value.type} of a result of shape {np.shape(result)}")
+        if any(np.size(result) > _LARGEST for result in results):
+            return Verdict("void", "more numbers come out than a proof compares")
         seen = [*results, *(leaf.array for leaf in recipe.leaves.values())]
         scale = max((magnitude(a) for a in seen), default=0.0)
         known = dict(zip([*function.outputs, *inner], results))
@@ -182,7 +188,8 @@ class Checker:
             for i, (o, r) in enumerate(zip(outputs, results)):
                 if self.narrowed(o, r):
                     # The target computes in its own types: as exact as they are, or as the source's, if coarser.
-                    if o.dtype.itemsize < r.dtype.itemsize and (o.dtype.kind not in "iub" or _fits(r, o.dtype)):
+                    own = from_numpy(o.dtype)
+                    if o.dtype.itemsize < r.dtype.itemsize and (own.bits >= 16 if own.is_float else _fits(r, o.dtype)):
                         results[i] = r.astype(o.dtype)
                         continue
                     outputs = [*outputs[:i], o.astype(r.dtype), *outputs[i + 1 :]]
@@ -320,7 +327,7 @@ def _has_shape(array: Any, type_: TensorType) -> bool:
 
 
 def _fits(array: Array, dtype: np.dtype[Any]) -> bool:
-    """Whether an array's integers are numbers of an integer type."""
+    """Whether an array's integers are numbers of an integer type of 8 bits or more."""
     return dtype.kind in "iu" and bool(((array >= np.iinfo(dtype).min) & (array <= np.iinfo(dtype).max)).all())
 
 

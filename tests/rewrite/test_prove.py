@@ -96,6 +96,25 @@ def test_wrong_rules_are_caught(rule: str, said: str) -> None:
     assert proof.wrong
 
 
+@pytest.mark.parametrize("name", ["f8e5m2", "i4"])
+def test_numbers_of_narrow_types_are_compared_as_they_are(name: str) -> None:
+    """Converting what was computed to the narrow type would round it, or cut its bits."""
+    to = "mil.mul(x, 1.0)" if name == "f8e5m2" else 'mil.cast(x) {dtype = "int32"}'
+    text = f"stage lower\nrule r {{ match {{ y: {name} = onnx.Cast(x: f32) {{..a}} }} rewrite {{ y = {to} }} }}"
+    files = [f for f in builtin().files if "lower" not in str(f.path)]
+    p = Prover(Library([*files, parse(text, "t.rules")]), (), narrow.run)
+    p.warm([p.library.rules["r"]])
+    assert "instead of" in p.prove(p.library.rules["r"], 60).wrong
+
+
+def test_results_too_large_to_compare_are_no_instances(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compiler.rewrite.prove_check._LARGEST", 3)
+    rule = "match { y = Neg(Neg(x: f32[4])) } rewrite { y = x }"
+    proof = proof_of(f"rule r {{ {rule} }}", count=5)
+    assert not proof.instances
+    assert any("more numbers come out" in reason for reason in proof.reasons)
+
+
 def test_a_counterexample_is_small_and_can_be_replayed() -> None:
     rules = "rule r { match { y = Sub(x, z) } rewrite { y = Add(Neg(x), z) } }"
     proof = proof_of(rules)
