@@ -56,8 +56,12 @@ def emit_and_prove(job: Job) -> Module:
     due = [dict(zip(names, e, strict=True)) for e in expected]
 
     compression = options.compression if options.compression is not None and options.compression.compresses else None
+    if compression is not None:
+        from compiler.compression.road import unique_names
 
     def stored() -> Module:
+        if compression is not None:
+            unique_names(lowered)  # weights and layers of all that is made of it are told by their names
         final, kept = halved(lowered, target.os, keep) if target.precision == "fp16" else (lowered, {})
         check(final, "pass half")
         if options.interface.features or compression is not None:
@@ -67,8 +71,8 @@ def emit_and_prove(job: Job) -> Module:
         report.kept = [
             {"op": op.name, "node": op.loc.nodes[0] if op.loc.nodes else "", "reason": why} for op, why in kept.items()
         ]
-        if compression is None or not report.placement:
-            _predict(final, report)  # of what is compressed once it is
+        if compression is None:
+            _predict(final, report)
         return final
 
     def put(final: Module) -> None:
@@ -86,8 +90,9 @@ def emit_and_prove(job: Job) -> Module:
                 report.note(note)
                 final = stored()
         put(final)
+        package = None
         if reference is not None:
-            _prove(job, given, wanted, due)
+            package = _prove(job, given, wanted, due, keep=compression is not None)
             if not report.verify.passed and target.precision == "fp32":
                 moved = _measure_own_noise(reference, tries, expected, report)
                 _prove(job, given, wanted, due)
@@ -109,12 +114,17 @@ def emit_and_prove(job: Job) -> Module:
                 library,
                 report,
                 job.draft,
+                package or read_package(job.draft),
+                final,
                 stored,
                 put,
                 job.made_up,
             )
-            small = compress(compression, road)
-            _predict(small, report)
+            small = final
+            try:
+                small = compress(compression, road)
+            finally:
+                _predict(small, report)
             return small
         with report.stage("locate") as stage:
             stage.quiet = True
@@ -131,6 +141,8 @@ def emit_and_prove(job: Job) -> Module:
         keep.update(more)
         report.note(f"moved {len(more)} operators to f32: {next(iter(more.values()))}")
     assert reference is not None
+    if compression is not None:
+        _predict(final, report)
     raise failure(job.model, reference, trial, tries, options, report)
 
 
@@ -267,16 +279,21 @@ def _prove(
     tries: Sequence[Mapping[str, Array]],
     expected: Sequence[Mapping[str, Array]],
     due: Sequence[Mapping[str, Array]],
-) -> None:
+    keep: bool = False,
+) -> Module | None:
     """Reads the package back and compares what it computes with what the model computes.
 
     Args:
         tries, expected: in the order of the package's inputs and outputs; it may have to call them otherwise.
         due: what the module should give before it is sealed.
+
+    Returns:
+        What was read, to ``keep``.
     """
     with job.report.stage("prove") as stage:
         package = read_package(job.draft)
         said = list(zip(package.main.output_names, [v.type for v in package.main.outputs], strict=True))
+        kept = clone_module(package) if keep else None
         results = run_mil(package, [list(t.values()) for t in tries], job.library)
         if not job.options.interface.features:
             hold_to_shapes(said, results)
@@ -287,6 +304,7 @@ def _prove(
         names = list(wanted[0])
         mine, theirs = ([[one[n] for n in names] for one in side] for side in (ours, wanted))
         conclude(stage, job.report, names, mine, theirs)
+    return kept
 
 
 def _predict(module: Module, report: Report) -> None:

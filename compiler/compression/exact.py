@@ -42,6 +42,13 @@ def reference(
     return copy, origin
 
 
+def holds_halves(module: Module) -> bool:
+    """Whether anything in a mil module is in half precision, which is rounded when it runs."""
+    arguments = (a for function in module.functions.values() for a in function.inputs)
+    results = (r for op in module.walk() for r in op.results)
+    return any(isinstance(v.type, TensorType) and v.type.dtype is F16 for v in (*arguments, *results))
+
+
 def widen(module: Module) -> None:
     """Makes a mil module in half precision compute in f32, its constants as they are: nothing is rounded any more but
     what compressed weights stand for."""

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compiler.ir import Module, Op, TensorType, Type
+from compiler.ir import Module, Op, TensorType, Type, Value, clone_function
 from compiler.proof import MilSession, run_mil
 from compiler.report import Report
+from passes import emulate
 from passes.compress import weights
 from passes.compress.activations import layers
 
@@ -31,6 +32,8 @@ class Road:
         keep: its operators that must compute in f32 where the package computes in half.
         tries: what the proof runs on, as inputs of ``lowered``; empty if nothing is proven.
         given, wanted: the same as inputs of the package, and what the original model gives there as its outputs.
+        plain: the package that was proven, without compression, as it was read back.
+        written: what it was read back from.
         stored: makes the module as it is stored, but for compression.
         write: writes a module where the package goes.
         made_up: inputs of ``lowered`` that were made up to correct biases by.
@@ -45,6 +48,8 @@ class Road:
     library: Library
     report: Report
     draft: Path
+    plain: Module
+    written: Module
     stored: Callable[[], Module]
     write: Callable[[Module], None]
     made_up: Sequence[Mapping[str, Array]] = ()
@@ -68,6 +73,19 @@ class Road:
         outputs = [run(one) for one in self.interface.chain([dict(t) for t in self.tries], run)]
         return [list(self.interface.package_outputs(names, list(o.values())).values()) for o in outputs]
 
+    def run_package(self, package: Module) -> tuple[list[list[Array]], dict[Value, Array]]:
+        """What a package that was read back gives, and what its compressed weights stand for, as far as that is
+        known."""
+        twins: dict[Value, Value] = {}
+        copy = Module(package.name, package.attributes)
+        for function in package.functions.values():
+            copy.add(clone_function(function, values=twins))
+        parts = [r for op in package.main.block.ops if emulate.is_compressed(op) for r in op.results]
+        parts = [r for r in parts if not all(map(emulate.is_compressed, r.users))]
+        session = MilSession(copy, self.library, known=[twins[v] for v in parts])
+        found = zip(parts, session.known, strict=True)
+        return [session.run(list(g.values())) for g in self.given], {v: a for v, a in found if a is not None}
+
     def run_stored(self, module: Module) -> list[list[Array]]:
         """What a module with the package's inputs and outputs gives."""
         return run_mil(module, [list(g.values()) for g in self.given], self.library)
@@ -81,11 +99,11 @@ def named_alike(plain: Module, stored: Module) -> None:
     ]
     for read, written in pairs:
         assert read.name == written.name
-        assert _same_but_for_symbols(read.results[0].type, written.results[0].type)
+        assert same_but_for_symbols(read.results[0].type, written.results[0].type)
         read.results[0].name = written.results[0].name
 
 
-def _same_but_for_symbols(a: Type, b: Type) -> bool:
+def same_but_for_symbols(a: Type, b: Type) -> bool:
     """Whether types are the same, open sizes aside: what these are called does not come back from disk."""
     if not isinstance(a, TensorType) or not isinstance(b, TensorType) or a.shape is None or b.shape is None:
         return a is b

@@ -16,7 +16,7 @@ import numpy as np
 from compiler.compression import calibration
 from compiler.compression.chooser import Chooser
 from compiler.compression.judging import Changes, Judge
-from compiler.compression.road import Road, named_alike, unique_names
+from compiler.compression.road import Road, named_alike
 from compiler.compression.settings import Settings
 from compiler.errors import UserError
 from compiler.execution.evaluate import EvaluationError
@@ -63,7 +63,6 @@ class _Stage:
         settings, road, report = self.settings, self.road, self.report
         if settings.max_error is not None and not road.tries:
             raise UserError("--max-error compares outputs, and --verify off computes none", "--verify fast")
-        unique_names(road.lowered)
         with report.stage("calibrate") as stage:
             stage.quiet = settings.data is None
             if settings.data is not None:
@@ -80,9 +79,9 @@ class _Stage:
         encode = encoder(known) if known else None
         chooser = Chooser(settings, road, self.data)
         judge = Judge(settings, road, chooser)
-        plain = read_package(road.draft)
-        for _ in range(_ROUNDS):
-            final = road.stored()
+        plain = road.plain
+        for attempt in range(_ROUNDS):
+            final = road.stored() if attempt else road.written
             named_alike(plain, final)
             with report.stage("compress") as stage:
                 plan: Scheme | Mapping[str, Scheme] = settings.scheme or chooser.plan(final)

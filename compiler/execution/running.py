@@ -49,11 +49,24 @@ class MilSession:
     (:mod:`compiler.execution.batch_invariance`).
     """
 
-    def __init__(self, module: Module, library: Library, probes: Sequence[Value] | None = None) -> None:
+    def __init__(
+        self,
+        module: Module,
+        library: Library,
+        probes: Sequence[Value] | None = None,
+        *,
+        known: Sequence[Value] = (),
+        optimize: bool = False,
+        threads: int | None = None,
+    ) -> None:
         """Takes the module over: afterwards it holds onnx operators.
 
         Args:
             probes: values to give out in place of the function's outputs.
+            known: values that the module's own constants make, to be found in ``known`` as far as they are constants
+                once the module has been given meaning; nothing is known of a module with open dimensions.
+            optimize: let onnxruntime fuse operators, which no proof may: it is faster, and the last digits are others.
+            threads: how many threads an operator may use; onnxruntime's choice when None.
         """
         from passes import dce, emulate, unclassify, unstate
 
@@ -78,13 +91,21 @@ class MilSession:
         }
         self._types = [(a.name, a.type) for a in function.inputs]
         self._module, self._library = module, library
+        self._optimize, self._threads = optimize, threads
         self._open = any(not t.is_static for _, t in self._types if isinstance(t, TensorType))
         self._sessions: dict[Shapes, Session] = {}
+        self.known: list[Array | None] = [None] * len(known)
         if not self._open:
             from compiler.execution import evaluate
 
+            own = len(function.outputs)
+            function.set_outputs([*function.outputs, *known])
             give_meaning(module, library)
-            self._sessions[()] = evaluate.Session(module)
+            self.known = [v.constant for v in function.outputs[own:]]
+            function.set_outputs(function.outputs[:own])
+            if known:
+                dce.run(module)  # onnxruntime takes no constants that nothing uses
+            self._sessions[()] = evaluate.Session(module, optimize=optimize, threads=threads)
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """The outputs for ``inputs``, which stand in the order of the function's and are cast to their types."""
@@ -130,7 +151,8 @@ class MilSession:
             if session is None:
                 module = self._prepared.pop(key, None) or self._meaning(shapes)
                 together = self._rows is not None and self.apart(shapes) is None
-                session = evaluate.Session(module, threads=1 if together else None)
+                threads = 1 if together else self._threads
+                session = evaluate.Session(module, optimize=self._optimize, threads=threads)
                 if len(self._sessions) >= _KEPT:
                     self._sessions.pop(next(iter(self._sessions)))
             self._sessions[key] = session

@@ -150,6 +150,10 @@ def _palette(layer: Op, whole: Array, base: Palettized, h: Array, axes: Axes) ->
     return replace(base, indices=windows.back(layer, indices, whole.shape))
 
 
+#: Of so many elements at a time it is computed what they lose.
+_PIECE = 1 << 16
+
+
 def correction(weight: Weight, dense: Array, known: Statistics | Means) -> Array | None:
     """(W − Ŵ) E[x] for each output channel of a convolution or linear layer, to be added to its bias.
 
@@ -162,8 +166,14 @@ def correction(weight: Weight, dense: Array, known: Statistics | Means) -> Array
     layer = layer_of(weight)
     if layer is None or layer.name == "mil.matmul" or len(list(weight.op.result.users)) != 1 or not known.means:
         return None
-    lost = windows.rows(layer, array(weight)).astype(np.float64) - windows.rows(layer, dense).astype(np.float64)
-    each = np.stack([np.einsum("grc,gc->gr", lost, mean).reshape(-1) for mean in known.means])
+    exact, ours = windows.rows(layer, array(weight)), windows.rows(layer, dense)
+    seen = np.stack(known.means, axis=-1)
+    each = np.empty((len(known.means), *exact.shape[:2]))
+    step = max(1, _PIECE // max(1, exact.shape[0] * exact.shape[2]))
+    for at in range(0, exact.shape[1], step):
+        lost = exact[:, at : at + step].astype(np.float64) - ours[:, at : at + step]
+        each[:, :, at : at + step] = np.moveaxis(lost @ seen, -1, 0)
+    each = each.reshape(len(each), -1)
     if not np.isfinite(each).all():
         return None
     made: Array = each.mean(axis=0)

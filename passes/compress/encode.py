@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ Encoded = Quantized | Palettized | Sparsified
 _NEGLIGIBLE = 1e-3
 #: A scale of at least so many of its precision's smallest steps is exact to 0.4 %, as good as the integers it scales.
 _FEWEST_STEPS = 128
+_PIECE = 1 << 16
 
 
 class NotCompressibleError(Exception):
@@ -96,11 +98,20 @@ def bits(encoded: Encoded) -> int:
 
 def error(weight: Array, dense: Array) -> float:
     """‖ŵ − w‖ / ‖w‖; 0 for a weight of zeros that stayed so."""
-    w = weight.astype(np.float64)
-    lost, whole = _squares(dense - w), _squares(w)
+    lost = whole = 0.0
+    for w, d in zip(_pieces(weight), _pieces(dense), strict=True):
+        exact = w.astype(np.float64)
+        lost += float(np.square(d - exact).sum())
+        whole += float(np.square(exact, out=exact).sum())
     return math.sqrt(lost / whole) if whole else float(lost > 0)
 
 
 def _squares(array: Array) -> float:
     """The sum of all squares, by NumPy itself: a norm takes a dot product, whose threads cost more than they save."""
-    return float(np.square(array, dtype=np.float64).sum())
+    return sum(float(np.square(piece, dtype=np.float64).sum()) for piece in _pieces(array))
+
+
+def _pieces(array: Array) -> Iterator[Array]:
+    """The elements piece by piece: what is computed of a piece fits into memory that is at hand."""
+    flat = array.reshape(-1)
+    return (flat[i : i + _PIECE] for i in range(0, flat.size, _PIECE))

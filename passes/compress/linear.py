@@ -70,37 +70,48 @@ def quantize(weight: Array, scheme: Linear, blocks: Sequence[int]) -> Quantized:
     Args:
         blocks: how many elements along each axis share a scale, 0 for all.
     """
-    scale, zero = parameters(weight, scheme, blocks)
-    data = integers(weight, scale, zero, scheme)
+    # As f32 from here on: NumPy is slow with halves, and what they give does not depend on it but where it is rounded.
+    wide = weight.astype(np.promote_types(weight.dtype, np.float32), copy=False)
+    scale, zero = parameters(wide, scheme, blocks, weight.dtype)
+    data = integers(wide, scale, zero, scheme)
     narrow = np.int8 if scheme.signed else np.uint8
     offset = None if zero is None else zero.astype(narrow)
     dtype = ir.dtype({"int": "i", "uint": "u"}[scheme.dtype[:-1]] + scheme.dtype[-1])
     return Quantized(data.astype(narrow), dtype, scale, offset)
 
 
-def integers(weight: Array, scale: Array, zero: Array | None, scheme: Linear) -> Array:
-    """clip(round(w / s) + z) as floats, where w / s is rounded to the weight's precision."""
+def integers(wide: Array, scale: Array, zero: Array | None, scheme: Linear) -> Array:
+    """clip(round(w / s) + z) as floats, where w / s is rounded to the precision of the weight, which is the scale's."""
     low, high = bounds(scheme)
-    # A block of zeros has scale 0: 0/0 is NaN, which stands for the integer 0. NumPy divides halves as f32, one by one.
+    # A block of zeros has scale 0: 0/0 is NaN, which stands for the integer 0.
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        wide = np.promote_types(weight.dtype, np.float32)
-        data = weight.astype(wide) / spread(scale.astype(wide), weight.shape)
-        data = data.astype(weight.dtype, copy=False).astype(wide, copy=False)
+        data = wide / spread(scale.astype(wide.dtype), wide.shape)
+    if scale.dtype == np.float16:
+        _round_to_half(data)
     np.rint(data, out=data)
     if zero is not None:
-        data += spread(zero, weight.shape)
+        data += spread(zero, wide.shape)
     np.clip(data, low, high, out=data)
     return data if scale.all() else np.nan_to_num(data, copy=False, nan=0.0)
 
 
-def parameters(weight: Array, scheme: Linear, blocks: Sequence[int]) -> tuple[Array, Array | None]:
-    """Scales (in the weight's precision) and zero points (f64, whole numbers; None if 0) of all blocks."""
-    split, counts = _split(weight.shape, blocks)
-    inside = tuple(range(1, 2 * weight.ndim, 2))
-    # As f32: what halves are least and greatest does not depend on it, and NumPy is slow with them.
-    parts = weight.astype(np.promote_types(weight.dtype, np.float32), copy=False).reshape(split)
+def _round_to_half(array: Array) -> None:
+    """Rounds f32 to eleven digits in place, to even between two, as converting to half does but for what a half cannot
+    hold: that is too large stays, and too small keeps digits."""
+    digits = array.view(np.uint32)
+    last = (digits >> 13) & 1
+    digits += last
+    digits += 0xFFF
+    digits &= 0xFFFFE000
+
+
+def parameters(wide: Array, scheme: Linear, blocks: Sequence[int], dtype: Any) -> tuple[Array, Array | None]:
+    """Scales (in the weight's precision, ``dtype``) and zero points (f64, whole numbers; None if 0) of all blocks."""
+    split, counts = _split(wide.shape, blocks)
+    inside = tuple(range(1, 2 * wide.ndim, 2))
+    parts = wide.reshape(split)
     least, greatest = np.amin(parts, axis=inside, keepdims=True), np.amax(parts, axis=inside, keepdims=True)
-    least, greatest = least.astype(weight.dtype), greatest.astype(weight.dtype)
+    least, greatest = least.astype(dtype), greatest.astype(dtype)
     low, high = bounds(scheme)
     if scheme.symmetric:
         greatest = np.maximum(np.abs(least), np.abs(greatest))
@@ -115,15 +126,15 @@ def parameters(weight: Array, scheme: Linear, blocks: Sequence[int]) -> tuple[Ar
         elif not scheme.symmetric:
             zero = np.clip(np.round((low * greatest - high * least) / (greatest - least)), low, high)
             zero = np.nan_to_num(zero, nan=0.0)
-    return scale.astype(weight.dtype).reshape(counts), None if zero is None else zero.reshape(counts)
+    return scale.astype(dtype).reshape(counts), None if zero is None else zero.reshape(counts)
 
 
 def dequantize(data: Array, scale: Array, offset: Array | None) -> Array:
     """s (q − z) in f32, rounded to the precision of ``scale``; scale and offset are repeated over their blocks."""
     dense = data.astype(np.float32)
     if offset is not None:
-        dense -= spread(offset, data.shape).astype(np.float32)
-    dense *= spread(scale, data.shape).astype(np.float32)
+        dense -= spread(offset.astype(np.float32), data.shape)
+    dense *= spread(scale.astype(np.float32), data.shape)
     return dense.astype(scale.dtype, copy=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -81,8 +82,9 @@ def run(
         elif scheme is not None:
             axes = weight.axes
             chosen.append((weight, fitted(scheme, array(weight).shape, axes) if fit or axes is None else scheme))
-    # NumPy and the library of palettes let go of the interpreter while they compute.
-    with ThreadPoolExecutor() as pool:
+    # NumPy and the library of palettes let go of the interpreter while they compute; more threads than processors would
+    # but stand in each other's way.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         made = list(pool.map(lambda one: _made(one[0], one[1], encoder or plain), chosen))
     return left + [_placed(*one, found, ios) for one, found in zip(chosen, made, strict=True)]
 

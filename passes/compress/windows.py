@@ -6,6 +6,7 @@ under a kernel, or the rows of a matrix. W is seen as (groups, rows, columns): o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,33 +72,53 @@ def mean(op: Op, x: Array, shape: Sequence[int]) -> Array:
     """
     if op.name != "mil.conv":
         return np.asarray(x.reshape(-1, x.shape[-1]).mean(axis=0, dtype=np.float64)[None])
-    kernel, strides, dilations, padded = _padded(op, x, shape)
-    found = padded[0] if len(padded) == 1 else padded.mean(axis=0)
-    for k, d, s in zip(kernel, dilations, strides):
-        # The first axis that is left, where whole rows add up; all that is left of it is the mean behind each element
-        # of the kernel, as the last one.
-        count = (found.shape[1] - d * (k - 1) - 1) // s + 1
-        last = (count - 1) * s
-        means: list[Array] = []
-        for i in range(0, k * d, d):
-            if i >= s and s % d == 0:  # what this element meets is what another one does, but for one at either end
-                near = means[(i - s) // d]
-                means.append(near + (found[:, i + last] - found[:, i - s]) / np.float32(count))
-            else:
-                means.append(found[:, i : i + last + 1 : s].mean(axis=1))
-        found = np.stack(means, axis=-1)
+    kernel, strides, dilations, pads = _geometry(op, x, shape)
+    found = x[0] if len(x) == 1 else x.mean(axis=0)
+    if {*kernel, *strides} == {1} and not np.any(pads):
+        found = found.reshape(len(found), -1).mean(axis=1)
+    else:
+        found = found[None]  # what each element of the kernel meets, by channel and the axes that are left
+        for k, d, s, pad in zip(kernel, dilations, strides, pads):
+            found = _means(found, k, d, s, pad)
+        found = found.T
     out: Array = found.astype(np.float64).reshape(op.attributes["groups"], -1)
     return out
 
 
-def _padded(op: Op, x: Array, shape: Sequence[int]) -> tuple[Sequence[int], Sequence[int], Sequence[int], Array]:
-    """Kernel sizes, strides and dilations of a convolution, and its input with zeros around it."""
+def _means(x: Array, kernel: int, dilation: int, stride: int, pad: tuple[int, int]) -> Array:
+    """The means along the third axis that each element of a kernel meets; they join the first axis."""
+    size, rest = x.shape[2], x.shape[3:]
+    count = (size + sum(pad) - dilation * (kernel - 1) - 1) // stride + 1
+    means: list[Array] = []
+    for i in range(0, kernel * dilation, dilation):
+        first = i - pad[0]
+        last = first + (count - 1) * stride
+        if i >= stride and stride % dilation == 0:  # what another element meets, but for one at either end
+            made = means[(i - stride) // dilation]
+            if 0 <= last < size:
+                made = made + x[:, :, last] / np.float32(count)
+            if 0 <= first - stride < size:
+                made = made - x[:, :, first - stride] / np.float32(count)
+        else:
+            met = x[:, :, first if first >= 0 else first % stride : max(last + 1, 0) : stride]
+            # As a product, since NumPy is slow to sum along short axes.
+            part = np.full(met.shape[2], 1 / count, np.float32)
+            made = part @ met.reshape(*met.shape[:3], math.prod(rest)) if rest else met @ part
+            made = made.reshape(*x.shape[:2], *rest)
+        means.append(made)
+    return np.stack(means, axis=1).reshape(-1, x.shape[1], *rest)
+
+
+def _geometry(
+    op: Op, x: Array, shape: Sequence[int]
+) -> tuple[Sequence[int], Sequence[int], Sequence[int], list[tuple[int, int]]]:
+    """Kernel sizes, strides and dilations of a convolution, and how many zeros are put around its input."""
     n = len(shape) - 2
     kernel = shape[2:]
     strides = op.attributes["strides"] or (1,) * n
     dilations = op.attributes["dilations"] or (1,) * n
     reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel)]
-    return kernel, strides, dilations, np.pad(x, [(0, 0), (0, 0), *_pads(op, x.shape[2:], reach, strides)])
+    return kernel, strides, dilations, _pads(op, x.shape[2:], reach, strides)
 
 
 def columns(op: Op, x: Array, shape: Sequence[int], rng: np.random.Generator) -> Array:
@@ -112,7 +133,8 @@ def columns(op: Op, x: Array, shape: Sequence[int], rng: np.random.Generator) ->
             flat = flat[rng.choice(len(flat), MOST_COLUMNS, replace=False)]
         return flat[None]
     n = len(shape) - 2
-    kernel, strides, dilations, padded = _padded(op, x, shape)
+    kernel, strides, dilations, pads = _geometry(op, x, shape)
+    padded = np.pad(x, [(0, 0), (0, 0), *pads])
     reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel)]
     axes = tuple(range(2, 2 + n))
     windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=axes)

@@ -63,6 +63,14 @@ def test_there_is_no_integer_beyond_the_bounds():
     np.testing.assert_array_equal(balanced(exact, np.float32([[[7, 7, 7, 7]]]), -9, 8), [[[8, 8, 7, 7]]])
 
 
+def test_of_equals_the_first_turn():
+    """A row that is off by two steps, each of its elements by as much: two turn, and the first two."""
+    exact = np.full((1, 8, 1), 0.25, np.float32)
+    np.testing.assert_array_equal(balanced(exact, np.zeros_like(exact), -7, 7)[0, :, 0], [1, 1, 0, 0, 0, 0, 0, 0])
+    kernels = np.full((1, 1, 8), 0.25, np.float32)
+    np.testing.assert_array_equal(balanced(kernels, np.zeros_like(kernels), -7, 7)[0, 0], [1, 1, 0, 0, 0, 0, 0, 0])
+
+
 @pytest.mark.parametrize("scheme", ["int8", "uint8-affine", "int4-channel", "int4-block32", "int8-tensor"])
 def test_layers_are_balanced_and_tables_are_not(module, scheme):
     before = [op.attributes["val"] for op in module.walk() if op.name == "mil.const"]

@@ -134,6 +134,19 @@ def test_windows_are_what_a_convolution_multiplies(groups, strides, dilations, p
     np.testing.assert_allclose(windows.mean(op, x, w.shape), columns.mean(axis=1), atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 9])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 3)])
+@pytest.mark.parametrize("dilations", [(1, 1), (2, 1)])
+def test_means_of_what_is_smaller_than_the_kernel(size, strides, dilations):
+    """Padding makes up for what is missing, and some elements of the kernel meet nothing but it."""
+    rng = np.random.default_rng(size)
+    x = rng.standard_normal((1, 4, size, 5)).astype(np.float32)
+    op = ir.Op("mil.conv", (), [], {"groups": 2, "strides": strides, "dilations": dilations, "pad": (4, 4, 2, 2)})
+    op.attributes["pad_type"] = "custom"
+    columns = windows.columns(op, x, (6, 2, 5, 5), rng)
+    np.testing.assert_allclose(windows.mean(op, x, (6, 2, 5, 5)), columns.mean(axis=1), atol=1e-6)
+
+
 def test_ranges():
     rng = np.random.default_rng(0)
     seen = Histogram()
