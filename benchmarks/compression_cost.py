@@ -1,4 +1,4 @@
-"""What compressing itself costs, how its bits compare with coremltools', and the published cases in kind."""
+"""How the bits of compressed weights compare with coremltools', and the published cases in kind."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
 import compiler
 from benchmarks import compression_boxes as boxes
 from benchmarks import compression_sentences as sentences
-from benchmarks import synthetic
 from benchmarks.compression_tasks import Once, original, weight_bytes
 from codegen import mil
 from compiler.driver import Options, load_library
 from compiler.proof import MilSession
 from passes import compress
 from passes.compress import Linear, Palette, Scheme, Sparse
-from passes.compress.palette import palettize
 
 Array = np.ndarray[Any, Any]
 
@@ -43,12 +40,6 @@ def bits(models: Path, pairs: Path, work: Path, once: Once) -> None:
 
         of, same, theirs, ours = once(f"bits: {name}", measure)
         print(f"| {name} | {of:.0f} | {same:.0f} | {theirs:.2f} | {ours:.2f} |", flush=True)
-    print("\n### k-means of one tensor, 256 × 128 × 3 × 3, 4 bits\n")
-    print("| | coremltools s | here s | error there | error here |\n|---|--:|--:|--:|--:|")
-    for dtype, group in (("float16", 0), ("float16", 16), ("float32", 0), ("float32", 16)):
-        found = once(f"bits: {dtype} {group}", lambda d=dtype, g=group: _one_tensor(d, g))
-        what = f"{dtype}, {'one table' if not group else f'a table for {group} channels'}"
-        print(f"| {what} | {found[0]:.3f} | {found[1]:.3f} | {found[2]:.5f} | {found[3]:.5f} |", flush=True)
     print("\n### yolov8n_320, int4 for each channel: how far outputs are from the original's, on 12 photographs\n")
     there, here = once("bits: gptq", lambda: _gptq(models, path, work))
     print(f"coremltools {there:.4f}, here with calibration inputs {here:.4f} (relative L2)\n")
@@ -106,23 +97,6 @@ def _held(module: Any) -> list[list[bytes | None]]:
     return [[None if v is None or v.constant is None else v.constant.tobytes() for v in op.operands] for op in ops]
 
 
-def _one_tensor(dtype: str, group: int) -> list[float]:
-    """Seconds of coremltools and of the pass, and the relative errors of both."""
-    from coremltools.optimize.coreml._quantization_passes import palettize_weights as theirs
-
-    weight = (np.random.default_rng(6).standard_normal((256, 128, 3, 3)) * 0.05).astype(dtype)
-    start = time.perf_counter()
-    made = theirs.blockwise_compress(weight, "KMEANS", 4, [group, 0, 0, 0], None, num_kmeans_workers=2)
-    there = time.perf_counter() - start
-    table = np.repeat(made.lut.reshape(len(made.lut), 16), len(weight) // len(made.lut), axis=0)
-    dense = np.take_along_axis(table, made.indices.reshape(len(weight), -1).astype(int), axis=1)
-    start = time.perf_counter()
-    ours = palettize(weight, Palette(4, group), 0)
-    here = time.perf_counter() - start
-    assert ours is not None
-    return [there, here, compress.error(weight, dense.reshape(weight.shape)), compress.error(weight, ours.dense())]
-
-
 def _gptq(models: Path, plain: Path, work: Path) -> list[float]:
     """How far outputs are from the original's: of coremltools' package, and of one made with calibration inputs."""
     import coremltools as ct
@@ -155,39 +129,6 @@ def _parts(package: Path, weights: list[dict[str, Any]]) -> list[int]:
     compressed = sum(w["after"] for w in weights if w["scheme"] is not None)
     left = sum(w["after"] for w in weights if w["scheme"] is None)
     return [compressed, left, stored - compressed - left, sum(files.values())]
-
-
-def seconds(models: Path, pairs: Path, work: Path, once: Once) -> None:
-    """Compile times with and without int8, each the least of three."""
-    print(
-        "### Compile time\n\n| | plain s | int8 s | ratio | plain, proven s | int8, proven s | ratio |\n|---|"
-        + "--:|" * 6
-    )
-    graph = work / "nodes.onnx"
-    if not graph.exists():
-        onnx.save(synthetic.transformer(10000), graph)
-    cases = {
-        "yolov8n_320": (models / "yolov8n_320" / "model.onnx", YOLO),
-        "ppocrv4_rec": (models / "ppocrv4_rec" / "model.onnx", {"x": (1, 3, 48, 320)}),
-        "10,000 nodes": (graph, {}),
-    }
-    for name, (model, shapes) in cases.items():
-
-        def measure(model: Path = model, shapes: Any = shapes) -> list[float]:
-            out = []
-            for verify in ("off", "fast"):
-                for options in ({}, {"quantize": "int8"}):
-                    taken = []
-                    for _ in range(3):
-                        start = time.perf_counter()
-                        compiler.compile(model, "ane", work / "row.mlpackage", shapes=shapes, verify=verify, **options)
-                        taken.append(time.perf_counter() - start)
-                    out.append(min(taken))
-            return out
-
-        a, b, c, d = once(f"time: {name}", measure)
-        print(f"| {name} | {a:.2f} | {b:.2f} | {b / a:.2f} | {c:.2f} | {d:.2f} | {d / c:.2f} |", flush=True)
-    print()
 
 
 def published(models: Path, pairs: Path, work: Path, once: Once) -> None:

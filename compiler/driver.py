@@ -94,7 +94,7 @@ def compile_model(
         reference, tries = emit.to_prove(model, module, options)
         if reference is not None and reference.note:
             report.note(reference.note)
-        made_up = _made_up(module, options)
+        made_up = _made_up(module, options, report)
         emit.know_the_model(module, report)
         before = _drawing(module, options)
         optimize(module, library, report)
@@ -126,13 +126,15 @@ def compile_model(
     return Compilation(out.path, final, report)
 
 
-def _made_up(module: Module, options: Options) -> list[dict[str, Any]]:
+def _made_up(module: Module, options: Options, report: Report) -> list[dict[str, Any]]:
     """Inputs to compress by where the user gave none, if there are to be any."""
     if options.compression is None:
         return []
     from compiler.compression.pictures import made_up
 
-    return made_up(module, options.compression)
+    with report.stage("calibrate") as stage:
+        stage.quiet = True
+        return made_up(module, options.compression)
 
 
 def descend(module: Module, library: Library, report: Report, options: Options) -> None:
