@@ -127,26 +127,23 @@ def paired(task: Task, theirs: Sequence[Kept], ours: Sequence[Kept]) -> tuple[fl
 
 
 def main() -> None:
-    others = {
-        "pages": pages,
-        "reading": reading,
-        "bits": cost.bits,
-        "time": compression_time.seconds,
-        "published": cost.published,
-    }
+    lessons = {"pages": pages, "reading": reading}
+    others = {"bits": cost.bits, "time": compression_time.seconds, "published": cost.published}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of {', '.join([*TASKS, *others])}")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of {', '.join([*TASKS, *lessons, *others])}")
     parser.add_argument("--models", type=Path, default=Path(os.environ.get("PLANISH_MODELS", "../shared/models")))
     parser.add_argument("--pairs", type=Path, default=Path(os.environ.get("PLANISH_PAIRS", "../shared/pairs")))
-    parser.add_argument("--row", action="append", help="only rows of these names in tables of tasks")
+    parser.add_argument("--row", action="append", help="only rows of these names; not in bits, time and published")
     parser.add_argument("--work", type=Path, default=Path("compression.work"))
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     journal = Journal(given.work / "measured.json")
-    for part in given.parts or [*TASKS, *others]:
+    for part in given.parts or [*TASKS, *lessons, *others]:
         start = time.perf_counter()
         if part in TASKS:
             table(part, given.models, given.work, journal, given.row)
+        elif part in lessons:
+            lessons[part](given.models, given.pairs, given.work, journal.once, given.row)
         elif part in others:
             others[part](given.models, given.pairs, given.work, journal.once)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ class Lesson:
     right: Callable[[Run], list[list[float]]]
 
 
-def pages(models: Path, pairs: Path, work: Path, once: Once) -> None:
+def pages(models: Path, pairs: Path, work: Path, once: Once, rows: Sequence[str] | None = None) -> None:
     """Rendered pages, turned four ways, told by pplcnet_orientation."""
     tests, turns = turned(400, seed=2)
 
@@ -56,10 +56,10 @@ def pages(models: Path, pairs: Path, work: Path, once: Once) -> None:
     learn = turned(300, seed=1)[0]
     title = "pplcnet_orientation: pages told right, of 400; 120 steps of 8 from 300 others"
     lesson = Lesson("pages", title, model, (1, 3, SIZE, SIZE), learn, Schedule(120, 8, 1e-3, every=50), right)
-    _table(lesson, work, once)
+    _table(lesson, work, once, rows)
 
 
-def reading(models: Path, pairs: Path, work: Path, once: Once) -> None:
+def reading(models: Path, pairs: Path, work: Path, once: Once, rows: Sequence[str] | None = None) -> None:
     """Rendered lines of text, read by ppocrv4_rec."""
     model = models / "ppocrv4_rec" / "model.onnx"
     keys = text.keys(model)
@@ -72,7 +72,7 @@ def reading(models: Path, pairs: Path, work: Path, once: Once) -> None:
     learn = text.lines(300, seed=3)[0]
     title = "ppocrv4_rec: characters read right, of 200 lines; 150 steps of 8 from 300 others"
     lesson = Lesson("reading", title, model, (1, 3, 48, 320), learn, Schedule(150, 8, 1e-3, every=50), right)
-    _table(lesson, work, once)
+    _table(lesson, work, once, rows)
 
 
 def turned(count: int, seed: int) -> tuple[Array, Array]:
@@ -101,7 +101,7 @@ def turned(count: int, seed: int) -> tuple[Array, Array]:
     return pictures, turns
 
 
-def _table(lesson: Lesson, work: Path, once: Once) -> None:
+def _table(lesson: Lesson, work: Path, once: Once, rows: Sequence[str] | None) -> None:
     model, name = lesson.model, lesson.name
     size, library = weight_bytes(model), load_library(Options())
     calibrate = {"x": lesson.learn[:32]}
@@ -123,6 +123,9 @@ def _table(lesson: Lesson, work: Path, once: Once) -> None:
     print(f"| original | {size / 1e6:.3f} MB | 100 % | 100 % | {base:.4f} | |", flush=True)
 
     def row(label: str, source: Path, macs: float, **options: Any) -> None:
+        if rows is not None and label not in rows:
+            return
+
         def measure() -> dict[str, Any]:
             package = work / "row.mlpackage"
             shapes = {"x": lesson.shape} if source == model else None
@@ -144,9 +147,10 @@ def _table(lesson: Lesson, work: Path, once: Once) -> None:
     row("int8", model, 1.0, quantize="int8", calibrate=calibrate)
     row("pruned 30 %", model, 1.0, prune=PRUNE, calibrate=calibrate)
     row("pruned 30 %, int8", model, 1.0, prune=PRUNE, quantize="int8", calibrate=calibrate)
-    share = once(f"{name}: student", taught)
-    row("pruned 30 %, distilled", student, share)
-    row("pruned 30 %, distilled, int8", student, share, quantize="int8", calibrate=calibrate)
+    if rows is None or any("distilled" in label for label in rows):
+        share = once(f"{name}: student", taught)
+        row("pruned 30 %, distilled", student, share)
+        row("pruned 30 %, distilled, int8", student, share, quantize="int8", calibrate=calibrate)
     print()
 
 

@@ -92,7 +92,7 @@ def emit_and_prove(job: Job) -> Module:
         put(final)
         package = None
         if reference is not None:
-            package = _prove(job, given, wanted, due, keep=compression is not None)
+            package = _prove(job, given, wanted, due, compression is not None)
             if not report.verify.passed and target.precision == "fp32":
                 moved = _measure_own_noise(reference, tries, expected, report)
                 _prove(job, given, wanted, due)

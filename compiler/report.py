@@ -93,6 +93,12 @@ class Report:
         if not stage.quiet:
             self.progress.end(name, stage.what, stage.result)
 
+    def at(self, text: str) -> None:
+        """Says how far the stage at work is, to those who want to know: ``progress`` need not have ``at``."""
+        tell = getattr(self.progress, "at", None)
+        if tell is not None:
+            tell(text)
+
     def note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)

@@ -32,12 +32,19 @@ class Lines:
 
         self.console: Console = Console(highlight=False, soft_wrap=True, quiet=quiet)
         self._status: Status | None = None
+        self._stage = ""
 
     def begin(self, stage: str) -> None:
+        self._stage = stage
         if self.console.is_terminal and not self.console.quiet:
             self.stop()
             self._status = self.console.status(f"[dim]{stage}[/]", spinner="dots")
             self._status.start()
+
+    def at(self, text: str) -> None:
+        """How far the stage at work is: behind the spinner, where there is one."""
+        if self._status is not None:
+            self._status.update(f"[dim]{self._stage}   {text}[/]")
 
     def end(self, stage: str, what: str, result: str) -> None:
         self.stop()

@@ -43,7 +43,8 @@ class Chooser:
             if not self.data:
                 road.report.note("sensitivity was measured on the proof's inputs; --calibrate gives it better ones")
             self.sensitivity = mixed.Sensitivity(road.lowered, data, road.library)
-            self.table = mixed.measure(road.lowered, stored, self.sensitivity, road.report.target.ios)
+            ios, tell = road.report.target.ios, road.report.at
+            self.table = mixed.measure(road.lowered, stored, self.sensitivity, ios, tell)
         left = None
         if settings.budget is not None:
             held = sum(options[0].bits for options in self.table.values())

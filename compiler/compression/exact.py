@@ -9,9 +9,10 @@ import numpy as np
 
 from compiler.ir import F16, F32, Module, Op, TensorType, Value, clone_function
 from passes import emulate
-from passes.compress import Record, weights
+from passes.compress import Record
 from passes.compress.activations import Range, insert
 from passes.compress.calibrated import correct_biases
+from passes.compress.select import is_weight
 
 Array = np.ndarray[Any, Any]
 
@@ -33,10 +34,10 @@ def reference(
         copy.add(clone_function(function, values=twins))
     origin = {twin.op: value.op for value, twin in twins.items() if twin.op is not None and value.op is not None}
     dense = {r.name: r.dense for r in records if r.dense is not None}
-    for weight in weights(copy, 0):
-        if weight.name in dense:
-            held = weight.op.attributes["val"]
-            weight.op.attributes["val"] = dense[weight.name].astype(held.dtype, copy=False)
+    for op in copy.walk():
+        if op.name == "mil.const" and op.result.name in dense and is_weight(op, 0):
+            held = op.attributes["val"]
+            op.attributes["val"] = dense[op.result.name].astype(held.dtype, copy=False)
     correct_biases(copy, corrections)
     insert(copy, ranges)
     return copy, origin

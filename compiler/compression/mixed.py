@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -117,15 +117,20 @@ def _weights_as_inputs(main: Function, own: Mapping[int, str]) -> dict[str, str]
     return names
 
 
-def measure(lowered: Module, stored: Module, sensitivity: Sensitivity, ios: int) -> dict[str, list[Option]]:
+def measure(
+    lowered: Module, stored: Module, sensitivity: Sensitivity, ios: int, tell: Callable[[str], None] = lambda _: None
+) -> dict[str, list[Option]]:
     """What each weight could become, and what that does to the outputs.
 
     Args:
         lowered: the module in f32.
         stored: the module as it is to be compressed, with weights of the same names in their final precision.
+        tell: is told how far this is.
     """
     table = {}
-    for weight in weights(stored):
+    found = weights(stored)
+    for number, weight in enumerate(found, 1):
+        tell(f"how outputs depend on weight {number} of {len(found)}")
         if is_elementwise(weight.op) or not sensitivity.can_change(weight.name):
             continue
         held = array(weight)

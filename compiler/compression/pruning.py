@@ -61,7 +61,7 @@ def prune(
             pruner.masked(masked, settings.prune, scores)
         done = pruner.run(module, settings.prune, scores)
         if not done.channels:
-            raise UserError("no channel of this model can be cut out without changing others", "without --prune")
+            raise nothing_to_cut(module)
         if masked is not None:
             _check(names, _run(module, tries), _run(masked, tries), original, report)
         stage.what = f"{done.channels} of {done.of} channels"
@@ -95,6 +95,19 @@ def prune(
                 "a smaller --prune, and training of what is left",
             )
     return model, pruned
+
+
+def nothing_to_cut(module: Module) -> UserError:
+    """What is said of a module of onnx.* operators that cannot be pruned."""
+    found = pruner.obstacle(module.main)
+    text, remedy = "no channel of this model can be cut out without changing others", "--quantize int8 without --prune"
+    if found is not None:
+        op, why = found
+        text = f"{text}: {why}"
+        remedy = (
+            f"an export without the operator {op.name.removeprefix('onnx.')}, or {remedy}" if op.regions else remedy
+        )
+    return UserError(text, remedy)
 
 
 def _run(module: Module, tries: Sequence[Mapping[str, Array]]) -> list[list[Array]]:

@@ -158,13 +158,14 @@ def _imported(task: Task) -> Module:
 
 def _prune(module: Module, task: Task, given: Sequence[Sample]) -> None:
     from compiler.compression.importance import scores
+    from compiler.compression.pruning import nothing_to_cut
     from passes import prune
 
     assert task.prune is not None
     inputs = [a.name for a in module.main.inputs]
     some = [[s[n] for n in inputs] for s in given[:16]]
     if not prune.run(module, task.prune, scores(task.importance, module, some)).channels:
-        raise UserError("no channel of this model can be cut out without changing others", "without --prune")
+        raise nothing_to_cut(module)
 
 
 def _probes(features: Sequence[Value], teacher: Any, sample: Sample) -> list[Value]:

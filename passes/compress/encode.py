@@ -46,7 +46,7 @@ def encode(weight: Array, scheme: Scheme, axes: Axes, importance: Array | None =
     Raises:
         NotCompressibleError: blocks, groups or patterns do not fit it, or its numbers do not survive.
     """
-    if not np.isfinite(weight).all():
+    if not _finite(weight):
         raise NotCompressibleError("it holds inf or NaN")
     if isinstance(scheme, Sparse):
         chosen = None if importance is None else np.square(weight.astype(np.float64)) * importance
@@ -104,6 +104,13 @@ def error(weight: Array, dense: Array) -> float:
         lost += float(np.square(d - exact).sum())
         whole += float(np.square(exact, out=exact).sum())
     return math.sqrt(lost / whole) if whole else float(lost > 0)
+
+
+def _finite(array: Array) -> bool:
+    """Whether all elements are finite; of halves this is told by their bits, with which NumPy is ten times as fast."""
+    if array.dtype != np.float16:
+        return bool(np.isfinite(array).all())
+    return not ((array.view(np.uint16) & 0x7C00) == 0x7C00).any()
 
 
 def _squares(array: Array) -> float:

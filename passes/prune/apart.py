@@ -6,7 +6,7 @@ import math
 
 from compiler.ir import Op
 from passes.prune.channels import Channels, Keep
-from passes.prune.state import Analysis, handles, replace
+from passes.prune.state import Analysis, Shape, follows, handles, replace
 
 
 @handles(
@@ -58,62 +58,43 @@ def _binary(a: Analysis, op: Op) -> bool:
     return True
 
 
-@handles("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL2")
-def _reduce(a: Analysis, op: Op) -> bool:
-    x = a.known(op.operands[0])
-    if x is None:
-        return True
+@follows("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL2")
+def _reduce(a: Analysis, op: Op, x: Channels, before: Shape) -> bool:
     axes_value = op.operands[1] if len(op.operands) > 1 else None
-    source = op.operands[0]
-    assert source is not None
-    if axes_value is None or axes_value.constant is None or source.shape is None:
+    if axes_value is None or axes_value.constant is None:
         return False
-    axes = {int(a) % len(source.shape) for a in axes_value.constant.reshape(-1)}
+    axes = {int(i) % len(before) for i in axes_value.constant.reshape(-1)}
     if x.axis in axes:
         return False
-    moved = 0 if op.attributes["keepdims"] else sum(a < x.axis for a in axes)
+    moved = 0 if op.attributes["keepdims"] else sum(i < x.axis for i in axes)
     a.of[op.result] = Channels(x.axis - moved, x.ids)
     return True
 
 
-@handles("Softmax")
-def _softmax(a: Analysis, op: Op) -> bool:
-    x = a.known(op.operands[0])
-    if x is None:
-        return True
-    if op.attributes["axis"] % len(op.result.shape or ()) == x.axis:
-        return False
-    return _pass(a, op)
+@follows("Softmax")
+def _softmax(a: Analysis, op: Op, x: Channels, before: Shape) -> bool:
+    return op.attributes["axis"] % len(before) != x.axis and _pass(a, op)
 
 
-@handles("BatchNormalization")
-def _batchnormalization(a: Analysis, op: Op) -> bool:
-    x = a.known(op.operands[0])
-    return x is None or (x.axis == 1 and len(op.results) == 1 and _each(a, op, x, (1, 2, 3, 4)))
+@follows("BatchNormalization")
+def _batchnormalization(a: Analysis, op: Op, x: Channels, before: Shape) -> bool:
+    return x.axis == 1 and len(op.results) == 1 and _each(a, op, x, (1, 2, 3, 4))
 
 
-@handles("InstanceNormalization")
-def _instancenormalization(a: Analysis, op: Op) -> bool:
-    x = a.known(op.operands[0])
-    return x is None or (x.axis == 1 and _each(a, op, x, (1, 2)))
+@follows("InstanceNormalization")
+def _instancenormalization(a: Analysis, op: Op, x: Channels, before: Shape) -> bool:
+    return x.axis == 1 and _each(a, op, x, (1, 2))
 
 
-@handles("LayerNormalization")
-def _layernormalization(a: Analysis, op: Op) -> bool:
-    x = a.known(op.operands[0])
-    if x is None:
-        return True
-    if x.axis >= op.attributes["axis"] % len(op.results[0].shape or ()):
-        return False
-    return _pass(a, op)
+@follows("LayerNormalization")
+def _layernormalization(a: Analysis, op: Op, x: Channels, before: Shape) -> bool:
+    return x.axis < op.attributes["axis"] % len(before) and _pass(a, op)
 
 
-@handles("GroupNormalization")
-def _group_normalization(a: Analysis, op: Op) -> bool:
+@follows("GroupNormalization")
+def _group_normalization(a: Analysis, op: Op, x: Channels, before: Shape) -> bool:
     """Groups go as a whole: what is left of one would have another mean."""
-    x, groups = a.known(op.operands[0]), op.attributes["num_groups"]
-    if x is None:
-        return True
+    groups = op.attributes["num_groups"]
     if x.axis != 1 or len(x.ids) % groups or not _each(a, op, x, (1, 2)):
         return False
     rows = x.ids.reshape(groups, -1)
@@ -123,15 +104,12 @@ def _group_normalization(a: Analysis, op: Op) -> bool:
     return True
 
 
-@handles("RMSNormalization")
-def _rms_normalization(a: Analysis, op: Op) -> bool:
+@follows("RMSNormalization")
+def _rms_normalization(a: Analysis, op: Op, x: Channels, before: Shape) -> bool:
     """Channels that are silent add nothing to the sum of squares, so that of n channels k can stay: with
     ε′ = ε·n/k and γ′ = γ·√(n/k), γ′·x / √(Σx²/k + ε′) is γ·x / √(Σx²/n + ε).
     """
-    x, scale = a.known(op.operands[0]), op.operands[1]
-    if x is None:
-        return True
-    rank = len(op.results[0].shape or ())
+    scale, rank = op.operands[1], len(before)
     axis = op.attributes["axis"] % rank
     if x.axis < axis:
         return _pass(a, op)

@@ -61,6 +61,7 @@ class Classes:
         cuts: the constants that change with channels.
         fixups: what else does.
         sums: operators that take all channels of their first operand together, and nothing from those that go.
+        holders: operators that need all channels of what they take, and how many these are.
     """
 
     def __init__(self) -> None:
@@ -70,6 +71,7 @@ class Classes:
         self.cuts: list[Cut] = []
         self.fixups: list[Fixup] = []
         self.sums: list[tuple[Op, Channels]] = []
+        self.holders: dict[Op, int] = {}
 
     def fresh(self, count: int, fixed: bool = False) -> Array:
         """New numbers, each a class of its own."""

@@ -6,42 +6,33 @@ import numpy as np
 
 from compiler.ir import Op, Value
 from passes.prune.channels import Channels, Keep, reshaped
-from passes.prune.state import Analysis, handles, replace, set_entry, size
+from passes.prune.state import Analysis, Shape, follows, handles, replace, set_entry, size
 
 
-@handles("Transpose")
-def _transpose(a: Analysis, op: Op) -> bool:
-    x = a.known(op.operands[0])
-    if x is not None:
-        rank = len(op.result.shape or ())
-        perm = list(op.attributes.get("perm") or reversed(range(rank)))
-        a.of[op.result] = Channels(perm.index(x.axis), x.ids)
+@follows("Transpose")
+def _transpose(a: Analysis, op: Op, x: Channels, before: Shape) -> bool:
+    perm = list(op.attributes.get("perm") or reversed(range(len(before))))
+    a.of[op.result] = Channels(perm.index(x.axis), x.ids)
     return True
 
 
-@handles("Squeeze", "Unsqueeze")
-def _of_one(a: Analysis, op: Op) -> bool:
-    x, source = a.known(op.operands[0]), op.operands[0]
-    if x is None:
-        return True
-    if source is None or source.shape is None or op.result.shape is None or len(x.ids) == 1:
+@follows("Squeeze", "Unsqueeze")
+def _of_one(a: Analysis, op: Op, x: Channels, before: Shape) -> bool:
+    if op.result.shape is None or len(x.ids) == 1:
         return False
-    found = reshaped(x, source.shape, op.result.shape, a.classes)
+    found = reshaped(x, before, op.result.shape, a.classes)
     if found is None or len(found.ids) != len(x.ids):
         return False
     a.of[op.result] = found
     return True
 
 
-@handles("Reshape")
-def _reshape(a: Analysis, op: Op) -> bool:
-    x, source = a.known(op.operands[0]), op.operands[0]
-    if x is None:
-        return True
+@follows("Reshape")
+def _reshape(a: Analysis, op: Op, x: Channels, before: Shape) -> bool:
     target = op.operands[1].constant if op.operands[1] is not None else None
-    if source is None or source.shape is None or op.result.shape is None or target is None or len(x.ids) == 1:
+    if op.result.shape is None or target is None or len(x.ids) == 1:
         return False
-    made = reshaped(x, source.shape, op.result.shape, a.classes, lambda axis: _taken_apart(op.result, axis))
+    made = reshaped(x, before, op.result.shape, a.classes, lambda axis: _taken_apart(op.result, axis))
     if made is None:
         return False
     if int(target[made.axis]) != -1:
@@ -68,11 +59,8 @@ def _taken_apart(value: Value, axis: int) -> bool:
     return False
 
 
-@handles("Resize")
-def _resize(a: Analysis, op: Op) -> bool:
-    x = a.known(op.operands[0])
-    if x is None:
-        return True
+@follows("Resize")
+def _resize(a: Analysis, op: Op, x: Channels, before: Shape) -> bool:
     sizes = op.operands[3] if len(op.operands) > 3 else None
     if op.attributes.get("axes") or op.attributes["coordinate_transformation_mode"] == "tf_crop_and_resize":
         return False
@@ -110,11 +98,8 @@ def _concat(a: Analysis, op: Op) -> bool:
     return True
 
 
-@handles("Split")
-def _split(a: Analysis, op: Op) -> bool:
-    x = a.known(op.operands[0])
-    if x is None:
-        return True
+@follows("Split")
+def _split(a: Analysis, op: Op, x: Channels, before: Shape) -> bool:
     if op.attributes["axis"] % len(op.results[0].shape or ()) != x.axis:
         for result in op.results:
             a.of[result] = x
@@ -135,46 +120,33 @@ def _split(a: Analysis, op: Op) -> bool:
     return True
 
 
-@handles("Slice")
-def _slice(a: Analysis, op: Op) -> bool:
-    x, source = a.known(op.operands[0]), op.operands[0]
-    if x is None:
-        return True
-    if source is None or source.shape is None:
-        return False
+@follows("Slice")
+def _slice(a: Analysis, op: Op, x: Channels, before: Shape) -> bool:
     fixed = [v.constant if v is not None else None for v in op.operands[1:]]
     axes = fixed[2] if len(fixed) > 2 else np.arange(len(fixed[0])) if fixed and fixed[0] is not None else None
-    if axes is None or x.axis in {int(a) % len(source.shape) for a in axes}:
+    if axes is None or x.axis in {int(i) % len(before) for i in axes}:
         return False
     a.of[op.result] = x
     return True
 
 
-@handles("Pad")
-def _pad(a: Analysis, op: Op) -> bool:
-    x, source = a.known(op.operands[0]), op.operands[0]
-    if x is None:
-        return True
+@follows("Pad")
+def _pad(a: Analysis, op: Op, x: Channels, before: Shape) -> bool:
     pads = op.operands[1].constant if op.operands[1] is not None else None
     some_axes = len(op.operands) > 3 and op.operands[3] is not None
-    if source is None or source.shape is None or pads is None or some_axes:
-        return False
-    rank = len(source.shape)
-    if pads[x.axis] or pads[x.axis + rank]:
+    if pads is None or some_axes or pads[x.axis] or pads[x.axis + len(before)]:
         return False
     a.of[op.result] = x
     return True
 
 
-@handles("Expand")
-def _expand(a: Analysis, op: Op) -> bool:
-    x, source, result = a.known(op.operands[0]), op.operands[0], op.result
-    if x is None:
-        return True
+@follows("Expand")
+def _expand(a: Analysis, op: Op, x: Channels, before: Shape) -> bool:
+    result = op.result
     target = op.operands[1].constant if op.operands[1] is not None else None
-    if source is None or source.shape is None or result.shape is None or target is None:
+    if result.shape is None or target is None:
         return False
-    axis = x.axis + len(result.shape) - len(source.shape)
+    axis = x.axis + len(result.shape) - len(before)
     if result.shape[axis] != len(x.ids):
         return False
     entry = axis - len(result.shape) + len(target)

@@ -11,6 +11,8 @@ from compiler.ir import Builder, Op, Value
 from passes.prune.channels import Channels, Classes
 
 Array = np.ndarray[Any, Any]
+#: The sizes of axes: numbers, or names where they are open.
+Shape = tuple[Any, ...]
 
 
 class Analysis:
@@ -59,6 +61,28 @@ def handles(*names: str) -> Callable[[Handler], Handler]:
     def add(handler: Handler) -> Handler:
         HANDLERS.update(dict.fromkeys((f"onnx.{n}" for n in names), handler))
         return handler
+
+    return add
+
+
+#: As :data:`Handler`, given the channels of the first operand and the sizes of its axes besides.
+Follower = Callable[[Analysis, Op, Channels, Shape], bool]
+
+
+def follows(*names: str) -> Callable[[Follower], Follower]:
+    """Registers what becomes of the channels of the first operand, for onnx.* operators that nothing need be asked of
+    where it has none. Where its rank is not known, its channels must stay."""
+
+    def add(follower: Follower) -> Follower:
+        def handler(a: Analysis, op: Op) -> bool:
+            source = op.operands[0]
+            x = a.known(source)
+            if source is None or x is None:
+                return True
+            return source.shape is not None and follower(a, op, x, source.shape)
+
+        handles(*names)(handler)
+        return follower
 
     return add
 
