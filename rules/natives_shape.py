@@ -293,7 +293,7 @@ _MOST_POINTS = 2**27
 
 def affine_grid(b: RuleBuilder, m: Bindings) -> Value:
     """The homogeneous coordinates (x, y, [z,] 1) of all points, last axis of the image first, times theta's rows."""
-    batch, _, *space = constant_ints(m.n) or ()
+    batch, *space, _ = shape_of(m.y)
     if max(math.prod(space), *space) > _MOST_POINTS:
         raise Decline("a grid of so many points does not fit into a constant")
     if m.corners and 1 in space:

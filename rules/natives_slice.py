@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from compiler.ir import BOOL, Value
+from compiler.ir import BOOL, I32, Value
 from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline
 from rules.natives import axis_of, constant_ints, dtype_of, rank_of, shape_of
@@ -203,27 +203,115 @@ def _placed(b: RuleBuilder, values: Value, axes: list[int], rank: int) -> Any:
     return b.op("mil.gather", [whole, ints([axes.index(i) if i in axes else len(axes) for i in range(rank)])])
 
 
+def _int32(b: RuleBuilder, v: Value) -> Value:
+    out: Value = b.constant(np.clip(v.constant, -_LAST, _LAST).astype(np.int32), "mil") if v.constant is not None else v
+    return out if dtype_of(out) is I32 else b.op("mil.cast", [out], {"dtype": "int32"})
+
+
+def _summed(b: RuleBuilder, v: Value) -> Value:
+    out: Value = b.op("mil.reduce_sum", [v], {"axes": (0,), "keep_dims": False})
+    return out
+
+
 def _slice_by_places(b: RuleBuilder, m: Bindings) -> Value:
     """A slice of which only the result's shape is known: along each axis, the places first + step · i are gathered."""
     have, want = shape_of(m.x), shape_of(m.y)
     rank = len(have)
     count = shape_of(m.starts)[0]
-    first, step = m.starts, m.steps
-    axes = b.op("mil.mod", [m.axes, rank]) if m.axes is not None else ints(range(count))
-    x: Value = m.x
+    first, step, given = (v if v is None else _int32(b, v) for v in (m.starts, m.steps, m.axes))
+    axes = b.op("mil.mod", [given, np.int32(rank)]) if given is not None else ints(range(count))
+    x = _gathered(b, m.x)
     for i in range(rank):
-        here = b.op("mil.equal", [axes, i]) if isinstance(axes, Value) else np.asarray(axes) == i
-        named = b.op("mil.cast", [here], {"dtype": "int32"}) if isinstance(here, Value) else here.astype(np.int32)
-        own = b.op("mil.reduce_sum", [b.op("mil.mul", [first, named])], {"axes": (0,), "keep_dims": False})
+        named = _named(b, axes, i)
+        own = _summed(b, b.op("mil.mul", [first, named]))
         stride: Any = np.int32(1)
         if step is not None:
-            less = b.op("mil.sub", [step, 1])
-            stride = b.op(
-                "mil.add",
-                [b.op("mil.reduce_sum", [b.op("mil.mul", [less, named])], {"axes": (0,), "keep_dims": False}), 1],
-            )
-        own = b.op("mil.select", [b.op("mil.less", [own, 0]), b.op("mil.add", [own, have[i]]), own])
-        own = b.op("mil.minimum", [b.op("mil.maximum", [own, 0]), have[i] - 1])
+            less = b.op("mil.sub", [step, np.int32(1)])
+            stride = b.op("mil.add", [_summed(b, b.op("mil.mul", [less, named])), np.int32(1)])
+        own = b.op("mil.select", [b.op("mil.less", [own, np.int32(0)]), b.op("mil.add", [own, np.int32(have[i])]), own])
+        own = b.op("mil.minimum", [b.op("mil.maximum", [own, np.int32(0)]), np.int32(have[i] - 1)])
         places = b.op("mil.add", [b.op("mil.mul", [ints(range(want[i])), stride]), own])
         x = b.op("mil.gather", [x, places], {"axis": i})
+    return x if dtype_of(m.x) is not BOOL else b.op("mil.cast", [x], {"dtype": "bool"})
+
+
+def _gathered(b: RuleBuilder, x: Value) -> Value:
+    """``x`` as Core ML gathers it: bools as integers."""
+    return b.op("mil.cast", [x], {"dtype": "int32"}) if dtype_of(x) is BOOL else x  # type: ignore[no-any-return]
+
+
+def _named(b: RuleBuilder, axes: Any, axis: int) -> Any:
+    """Which of ``axes``, a value or numbers, is ``axis``: ones and zeros."""
+    if not isinstance(axes, Value):
+        return (np.asarray(axes) == axis).astype(np.int32)
+    return b.op("mil.cast", [b.op("mil.equal", [axes, np.int32(axis)])], {"dtype": "int32"})
+
+
+def center_crop_pad(b: RuleBuilder, m: Bindings) -> Value:
+    """What is too long loses as much on both sides, what is too short gains zeros; what is odd is left for behind."""
+    have, want = shape_of(m.x), shape_of(m.y)
+    first = [max(d - w, 0) // 2 for d, w in zip(have, want)]
+    kept = [min(d, w) for d, w in zip(have, want)]
+    before = [(w - k) // 2 for w, k in zip(want, kept)]
+    after = [w - k - n for w, k, n in zip(want, kept, before)]
+    x: Value = m.x
+    if kept != list(have):
+        x = b.op("onnx.Slice", [x, np.array(first), np.add(first, kept), np.arange(len(have))])
+    if any(before) or any(after):
+        x = b.op("onnx.Pad", [x, np.array([*before, *after])], {"mode": "constant"})
     return x
+
+
+def pad_by_values(b: RuleBuilder, m: Bindings) -> Value:
+    """A padding of which only the result's shape is known: along each axis, places from ``-before`` on are gathered."""
+    have, want = shape_of(m.x), shape_of(m.y)
+    rank = len(have)
+    count = shape_of(m.p)[0] // 2
+    amounts = _int32(b, m.p)
+    before = b.op("mil.slice_by_index", [amounts, ints([0]), ints([count])])
+    axes = constant_ints(m.axes) if m.axes is not None else tuple(range(count))
+    if axes is not None:
+        given: Any = [axis_of(a, rank) for a in axes]
+    else:
+        given = b.op("mil.mod", [_int32(b, m.axes), np.int32(rank)])
+    x = _gathered(b, m.x)
+    fill: Any = np.zeros((), dtype_of(x).numpy)
+    if m.v is not None:
+        fill = _gathered(b, m.v)
+        fill = b.op("mil.reshape", [fill, ints([1] * rank)]) if rank_of(fill) else fill
+    for i in range(rank):
+        if axes is not None and i not in given:
+            continue
+        first = _summed(b, b.op("mil.mul", [before, _named(b, given, i)]))
+        places = b.op("mil.sub", [ints(range(want[i])), first])
+        x = b.op("mil.gather", [x, _inside(b, places, m.mode, first, have[i], want[i])], {"axis": i})
+        if m.mode == "constant":
+            beyond = b.op("mil.logical_or", [b.op("mil.less", [places, np.int32(0)]),
+                                             b.op("mil.greater_equal", [places, np.int32(have[i])])])  # fmt: skip
+            column = b.op("mil.reshape", [b.op("mil.cast", [beyond], {"dtype": "int32"}),
+                                          ints([-1 if k == i else 1 for k in range(rank)])])  # fmt: skip
+            x = b.op("mil.select", [b.op("mil.cast", [column], {"dtype": "bool"}), fill, x])
+    return x if dtype_of(m.x) is not BOOL else b.op("mil.cast", [x], {"dtype": "bool"})
+
+
+def _inside(b: RuleBuilder, places: Value, mode: str, first: Value, have: int, want: int) -> Value:
+    """Places brought into a tensor that has ``have`` along their axis and loses what its padding takes away.
+
+    Args:
+        first: how many are put in front; a negative number of them is taken away.
+    """
+    if mode in ("constant", "edge"):
+        last = np.int32(have - 1)
+        return b.op("mil.minimum", [b.op("mil.maximum", [places, np.int32(0)]), last])  # type: ignore[no-any-return]
+    if mode not in ("wrap", "reflect"):
+        raise Decline(f"no padding mode {mode}")
+    low = b.op("mil.maximum", [b.op("mil.mul", [first, np.int32(-1)]), np.int32(0)])
+    cut = b.op("mil.maximum", [b.op("mil.sub", [first, np.int32(want - have)]), np.int32(0)])
+    size = b.op("mil.sub", [np.int32(have), b.op("mil.add", [low, cut])])
+    own = b.op("mil.sub", [places, low])
+    if mode == "wrap":
+        return b.op("mil.add", [b.op("mil.mod", [own, size]), low])  # type: ignore[no-any-return]
+    last = b.op("mil.sub", [size, np.int32(1)])
+    period = b.op("mil.maximum", [b.op("mil.mul", [last, np.int32(2)]), np.int32(1)])
+    turned = b.op("mil.abs", [b.op("mil.sub", [b.op("mil.mod", [own, period]), last])])
+    return b.op("mil.add", [b.op("mil.sub", [last, turned]), low])  # type: ignore[no-any-return]

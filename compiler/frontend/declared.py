@@ -14,6 +14,15 @@ from compiler.dialects import onnx_proto
 #: what came out once.
 _SIZED_BY_DATA = frozenset({"onnx.Compress", "onnx.NonMaxSuppression", "onnx.NonZero", "onnx.Unique"})
 
+#: Operators whose result has the shape of their first operand, and as many numbers.
+_NUMBER_BY_NUMBER = frozenset(
+    "onnx." + name
+    for name in (
+        "Abs", "Cast", "CastLike", "Ceil", "Cos", "Erf", "Exp", "Floor", "Identity", "Log", "LogSoftmax", "Neg", "Not",
+        "Reciprocal", "Relu", "Round", "Sigmoid", "Sign", "Sin", "Softmax", "Sqrt", "Tanh",
+    )
+)  # fmt: skip
+
 
 def merged(op: ir.Op, inferred: ir.Type, declared: ir.Type | None) -> ir.Type:
     """What inference and the file say together of a result of ``op``.
@@ -32,6 +41,19 @@ def merged(op: ir.Op, inferred: ir.Type, declared: ir.Type | None) -> ir.Type:
     if len(inferred.shape) != len(declared.shape):
         return inferred
     return inferred.with_shape(d if i == ir.UNKNOWN else i for i, d in zip(inferred.shape, declared.shape))
+
+
+def told_by_results(block: ir.Block) -> None:
+    """Gives values of unknown shape the one of what is computed from them number by number, the last first."""
+    for op in reversed(list(block.ops)):
+        source = op.operands[0] if op.name in _NUMBER_BY_NUMBER else None
+        if source is None or source.op is None or source.op.name in _SIZED_BY_DATA:
+            continue
+        have, told = source.type, op.results[0].type
+        if not isinstance(have, ir.TensorType) or not isinstance(told, ir.TensorType):
+            continue
+        if told.is_static and not have.is_static and have.rank in (None, told.rank):
+            source.type = have.with_shape(told.static_shape)
 
 
 def _holds_as_many(op: ir.Op, declared: ir.TensorType) -> bool:

@@ -15,6 +15,7 @@ from onnx import ModelProto
 import compiler.dialects.onnx  # noqa: F401  (registers the dialects)
 from compiler import ir, shapes
 from compiler.errors import UserError
+from compiler.frontend import declared
 from compiler.frontend.graph import GraphImporter, Scope
 from compiler.frontend.upgraded import upgraded_forms
 from compiler.frontend.weights import Weights, let_go, map_file
@@ -86,6 +87,7 @@ def load(
     for argument in function.inputs:
         scope.values[argument.name] = argument
     function.set_outputs(importer.fill(model.graph, function.block, scope))
+    declared.told_by_results(function.block)
     if importer.contradictions and not given_shapes:  # with shapes of their own, users expect other types
         resolved.notes.append(_contradicted(importer.contradictions))
     for output in importer.believed:
