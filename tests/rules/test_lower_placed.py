@@ -99,3 +99,27 @@ def test_regions(coordinates):
     check("RoiAlign", [x[:1], rois, 0 * which], {**attributes, "sampling_ratio": 1}, **CLOSE)
     refuses("RoiAlign", [x, rois, which], {**attributes, "sampling_ratio": 0})
     refuses("RoiAlign", [x, rois, which], {**attributes, "mode": "max"})
+
+
+# ---- detection
+
+
+@pytest.mark.parametrize("center", [0, 1])
+@pytest.mark.parametrize("images", [1, 2])
+def test_boxes_that_do_not_overlap_better_ones(center: int, images: int) -> None:
+    rng = np.random.default_rng(center)
+    boxes = rng.random((images, 40, 4)).astype(np.float32)
+    scores = rng.random((images, 3, 40)).astype(np.float32)
+    for most, score in ((5, 0.6), (40, 0.0), (99, 0.95)):
+        given = [boxes, scores, C(np.array([most])), C(np.float32([0.3])), C(np.float32([score]))]
+        check("NonMaxSuppression", given, {"center_point_box": center}, os=["ios17", "ios18"])
+    check("NonMaxSuppression", [boxes, scores, C(np.array([3])), C(np.float32([0.5]))], os="ios18")
+
+
+def test_boxes_are_chosen_by_thresholds_that_are_known() -> None:
+    rng = np.random.default_rng(0)
+    boxes, scores = rng.random((1, 9, 4)).astype(np.float32), rng.random((1, 1, 9)).astype(np.float32)
+    known = [C(np.array([3])), C(np.float32([0.5])), C(np.float32([0.1]))]
+    refuses("NonMaxSuppression", [boxes, scores, *known], os="ios16")
+    refuses("NonMaxSuppression", [boxes, scores, known[0], np.float32([0.5]), known[2]])
+    refuses("NonMaxSuppression", [boxes, scores, C(np.array([0])), *known[1:]])
