@@ -92,7 +92,8 @@ def test_boxes_are_chosen_by_kernels_behind_core_ml(tmp_path):
     made.graph.initializer.append(onnx.numpy_helper.from_array(w, "w"))
     made.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1]), "one"))
     given = {"x": inputs()["x"]}
-    result = compiler.compile(made, output=tmp_path / "m", target="cpu", precision="fp32", hybrid=True, inputs=given)
+    settings = {"target": "cpu", "os": "ios16", "precision": "fp32", "hybrid": True, "inputs": given}
+    result = compiler.compile(made, output=tmp_path / "m", **settings)
     plan = json.loads((result.path / "plan.json").read_text())
     assert [p["kind"] for p in plan["parts"]] == ["coreml", "metal"]
     assert result.report.verify.passed

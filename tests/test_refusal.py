@@ -26,9 +26,9 @@ CASES = {
         "--rules",
     ),
     "operand at run time": (
-        model("Pad", {"x": (F, [3]), "pads": (I, [2])}, [5]),
-        "onnx.Pad at node 'the_node' cannot be compiled: its 'pads' is computed at run time, and Core ML must know it",
-        "holds 'pads' as a constant",
+        model("NonMaxSuppression", {"b": (F, [1, 4, 4]), "s": (F, [1, 1, 4]), "n": (I, [1])}, ["n", 3], I),
+        "onnx.NonMaxSuppression at node 'the_node' cannot be compiled: its 'max_output_boxes_per_class' is computed",
+        "holds 'max_output_boxes_per_class' as a constant",
     ),
     "what a builder says": (
         model("RoiAlign", {"x": (F, [1, 1, 4, 4]), "r": (F, [2, 4]), "b": (I, [2])}, [2, 1, 1, 1]),
@@ -36,8 +36,8 @@ CASES = {
         "--rules",
     ),
     "no rule": (
-        model("NonMaxSuppression", {"boxes": (F, [1, 4, 4]), "scores": (F, [1, 1, 4])}, ["n", 3], I),
-        "onnx.NonMaxSuppression at node 'the_node' cannot be compiled: Core ML has no operator for it, and no rule",
+        model("MelWeightMatrix", {n: (F if n in "lh" else I, []) for n in ("b", "n", "r", "l", "h")}, [5, 4], F),
+        "onnx.MelWeightMatrix at node 'the_node' cannot be compiled: Core ML has no operator for it, and no rule",
         "--rules",
     ),
     "element type": (
