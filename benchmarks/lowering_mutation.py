@@ -92,9 +92,9 @@ class Remembering(Checker):
 
     kept: list[Kept]
 
-    def __call__(self, recipe: Recipe, raised: Exception | None = None) -> Verdict:
+    def __call__(self, recipe: Recipe) -> Verdict:
         with noting() as noted:
-            verdict = super().__call__(recipe, raised)
+            verdict = super().__call__(recipe)
         if verdict.kind == "proved":
             self.kept.append((recipe, frozenset(noted)))
         return verdict

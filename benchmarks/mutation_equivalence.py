@@ -27,7 +27,7 @@ from compiler.rewrite.driver import rewrite
 from compiler.rewrite.mutate import Mutant, dropped, mutated
 from compiler.rewrite.prove import Prover
 from compiler.rewrite.prove_check import Checker, Verdict, is_foreign
-from compiler.rewrite.prove_search import Search
+from compiler.rewrite.prove_search import Instance, Search
 from compiler.rewrite.recipe import Recipe, realize
 
 #: Attempts for each graph that is wanted.
@@ -99,13 +99,16 @@ class _Pair:
     weaker: bool
 
 
-def _tried(pair: _Pair, recipes: Iterator[Recipe], seen: Counter[str], count: int, matched: bool = True) -> str | None:
+def _tried(
+    pair: _Pair, graphs: Iterator[tuple[Search, Instance]], seen: Counter[str], count: int, matched: bool = True
+) -> str | None:
     """Counts what comes of graphs until ``count`` have spoken; what is wrong if a graph shows that.
 
     Args:
         matched: the variant's pattern and conditions are known to match them.
     """
-    for recipe in recipes:
+    for search, instance in graphs:
+        recipe = instance.recipe
         ours = applied(pair.ours, recipe)
         if pair.weaker and ours is not None:
             continue  # both apply: that tells nothing of where the rule does not
@@ -125,26 +128,31 @@ def _tried(pair: _Pair, recipes: Iterator[Recipe], seen: Counter[str], count: in
                 kind = "with the same numbers"
             else:
                 kind = "with other numbers"
+        if kind == "invalid":
+            search.dismiss(instance)  # what is made of it would be refused as well
         seen[kind] += 1
         if spoken(seen) >= count or seen.total() >= _MOST * count:
             break
     return None
 
 
-def _own(prover: Prover, rule: s.Rule, seed: int, attempts: int) -> Iterator[Recipe]:
+def _own(prover: Prover, rule: s.Rule, seed: int, attempts: int) -> Iterator[tuple[Search, Instance]]:
     """Graphs drawn for the rule, then those brought to an edge."""
     rng = random.Random(f"{seed} {rule.name} again")
     entries = [e for e in prover.traced.stage(rule.stage).entries if e.rule.name == rule.name]
     searches = [Search(e, prover.traced, prover.seeds, rng, prover.targets) for e in entries]
     for i in range(attempts):
-        instance = rng.choice(searches).attempt()
+        search = rng.choice(searches)
+        instance = search.attempt()
         if instance is not None:
-            yield instance.recipe
+            yield search, instance
         if i % 4 == 3:
-            yield from (found.recipe for found in rng.choice(searches).extremes(1, far=True))
+            yield from ((search, found) for found in search.extremes(1, far=True))
+        if i % 64 == 63:
+            yield from ((search, found) for found in search.neighbours())
 
 
-def _others(prover: Prover, rule: s.Rule, seed: int, attempts: int) -> Iterator[Recipe]:
+def _others(prover: Prover, rule: s.Rule, seed: int, attempts: int) -> Iterator[tuple[Search, Instance]]:
     """Graphs drawn for other rules of the stage in whose patterns the operator of this one stands."""
     rng = random.Random(f"{seed} {rule.name} around")
     entries = prover.traced.stage(rule.stage).entries
@@ -152,9 +160,10 @@ def _others(prover: Prover, rule: s.Rule, seed: int, attempts: int) -> Iterator[
     around = [e for e in entries if e.rule.name != rule.name and anchors & set(_operators(e.variant.statements))]
     searches = [Search(e, prover.traced, prover.seeds, rng, prover.targets) for e in around]
     for _ in range(attempts if searches else 0):
-        instance = rng.choice(searches).attempt()
+        search = rng.choice(searches)
+        instance = search.attempt()
         if instance is not None:
-            yield instance.recipe
+            yield search, instance
 
 
 def _operators(node: Any) -> Iterator[str]:

@@ -13,7 +13,7 @@ from compiler.ir import Value
 from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline
 from rules.natives import dtype_of, shape_of
-from rules.natives_window import window_pads
+from rules.natives_window import require_few_places, window_pads
 
 Array = np.ndarray[Any, Any]
 
@@ -49,9 +49,12 @@ def _flat_steps(sizes: Sequence[int], columns_first: bool) -> list[int]:
 
 def max_pool_with_indices(b: RuleBuilder, m: Bindings) -> tuple[Value, Value]:
     """The maximum over the places in the window of what each place sees, and the first place where it is."""
+    require_few_places(m.k)
     shape, result = shape_of(m.x), shape_of(m.y)
     n = len(m.k)
     strides, dilations = m.s or (1,) * n, m.d or (1,) * n
+    if m.a.startswith("SAME") and any(d != 1 for d in dilations):
+        raise Decline("onnxruntime pads for windows that are not dilated")
     pads = window_pads(m.a, m.c, m.p, shape[2:], result[2:], m.k, strides, dilations)
     x = m.x
     if any(pads):

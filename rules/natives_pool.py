@@ -13,7 +13,7 @@ from compiler.ir import Value
 from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline, dims
 from rules.natives import dtype_of, shape_of
-from rules.natives_window import explicit_pads, pad_type, window_pads
+from rules.natives_window import explicit_pads, pad_type, require_few_places, window_pads
 
 Array = np.ndarray[Any, Any]
 
@@ -22,6 +22,7 @@ def lower_dilated_max_pool(b: RuleBuilder, m: Bindings) -> Value:
     """The maximum over the places in the window of what each place sees: a strided slice of the padded input."""
     if m.a.startswith("SAME"):
         raise Decline("onnxruntime pads for windows that are not dilated")
+    require_few_places(m.k)
     shape, result = shape_of(m.x), shape_of(m.y)
     strides = m.s or (1,) * len(m.k)
     pads = window_pads(m.a, m.c, m.p, shape[2:], result[2:], m.k, strides, m.d)

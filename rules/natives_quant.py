@@ -131,7 +131,7 @@ def lower_quantize(b: RuleBuilder, m: Bindings) -> Value:
         scale: Made = _spread(b, m.scale, shape)
         zero: Made = _spread(b, m.zp, shape)
     else:
-        if _is_stored(b, m, to):
+        if m.p is None and _is_stored(b, m, to):
             each = m.scale.constant.ndim == 1 and m.scale.constant.size != 1
             attributes = {"output_dtype": "int8" if to.is_signed else "uint8", "axis": m.a % rank if each else None}
             zero = None if m.zp is None else m.zp.constant
@@ -142,9 +142,13 @@ def lower_quantize(b: RuleBuilder, m: Bindings) -> Value:
         scale, zero = shaped(b, made(m.scale), rank, m.a), None
         if m.zp is not None:
             zero = shaped(b, made(m.zp), rank, m.a)
-    if to.bits > 8 and tensor_type(m.scale).dtype is F16 and m.p is not F32:
+    if m.p not in (None, F16, F32):
+        raise Decline("the quotient is computed in a type that the target does not have")
+    if to.bits > 8 and tensor_type(m.scale).dtype is F16 and m.p is None:
         raise Decline("the quotient is rounded to half, which 16 bits show")
     x = b.op("mil.real_div", [as_float(b, m.x), as_float(b, scale)])
+    if m.p is F16:
+        x = b.op("mil.cast", [b.op("mil.cast", [x], {"dtype": "fp16"})], {"dtype": "fp32"})
     if is_small_float(to):
         return rounded(b, x, to, bool(m.s) or to.bits < 8)
     return requantized(b, x, zero, to, m.y)

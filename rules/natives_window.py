@@ -5,10 +5,20 @@ Pads are in Core ML's order unless said otherwise: before and after the first sp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from compiler.ir import Dim, Value
 from compiler.rewrite.functions import Decline, dims
+
+#: Windows of more places do not become an operator for each.
+_PLACES = 128
+
+
+def require_few_places(kernel: Sequence[int]) -> None:
+    """Declines a window that is too large for an operator for each place."""
+    if math.prod(kernel) > _PLACES:
+        raise Decline("a large window")
 
 
 def interleaved(pads: Sequence[int]) -> tuple[int, ...]:

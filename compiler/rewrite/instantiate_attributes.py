@@ -16,6 +16,9 @@ from compiler.rewrite.prove_seeds import Seed, Seeds
 from compiler.rewrite.recipe import Leaf, Node
 from compiler.rewrite.resolve_names import Variant
 
+#: Attributes that are one value each: nearly any goes with the operands that there are.
+_SCALARS = frozenset({"int", "float", "bool", "string", "type"})
+
 
 class AttributeSampler:
     """What has been drawn of a graph so far, and how attributes are drawn."""
@@ -60,15 +63,22 @@ class AttributeSampler:
         mentioned = set()
         spread = False
 
-        def fresh(name: str) -> Any:
+        def fresh(name: str, named: bool = False) -> Any:
             spec = defn.attributes[name]
+            named = named and not self.careful
             if seed is not None and name in seed.attributes and (self.careful or rng.random() < 0.8):
                 value = seed.attributes[name]
                 if rename and spec.kind == "ints":
                     return tuple(names(v) if v > 1 and v in names.known else v for v in value)
                 return value
-            if seed is not None and name not in seed.attributes and (self.careful or rng.random() < 0.7):
-                return spec.default
+            if seed is not None and name not in seed.attributes:
+                # What the rule has a name for matters to it; but few lists go with the operands that there are.
+                often = 0.3 if named and spec.kind in _SCALARS else 0.7
+                if self.careful or rng.random() < often:
+                    return spec.default
+                seen = self.seeds.seen(defn.name, name)
+                if named and seen and spec.kind == "ints" and rng.random() < 0.7:
+                    return rng.choice(seen)
             return draw.attribute(rng, spec, self.pools, shapes, self.seeds.seen(defn.name, name))
 
         for a in p.attrs:
@@ -111,10 +121,11 @@ class AttributeSampler:
             return self.pins.data[name]
         if c.kind in ("optional", "default") and self.rng.random() < 0.2:
             return None
-        value = fresh(a.name)
+        named = name != "_"
+        value = fresh(a.name, named)
         for _ in range(3):
             if value is None and c.kind == "bind":
-                value = fresh(a.name)
+                value = fresh(a.name, named)
         return value
 
 

@@ -6,6 +6,7 @@ one, :mod:`prove_compare` for the contracts.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import random
 import time
@@ -161,9 +162,11 @@ class Prover:
         return proof
 
     def _try_extremes(self, proof: Proof, rule: Rule, searches: Sequence[Search], check: Checker, count: int) -> None:
-        """Half as many graphs more are brought to an edge, where the rule may still match. They are not counted."""
+        """Half as many graphs more are brought to an edge, where the rule may still match, and some have other
+        attributes than one that matched. They are not counted."""
         for search in searches:
-            for instance in search.extremes(max(4, count // 2 // len(searches)), far=True):
+            extremes = search.extremes(max(4, count // 2 // len(searches)), far=True)
+            for instance in itertools.chain(extremes, search.neighbours()):
                 verdict = check(instance.recipe)
                 if verdict.kind == "wrong":
                     self._wrong(proof, rule, instance.recipe, verdict, check)

@@ -7,13 +7,13 @@ known only when it runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from compiler.ir import DType, lookup
+from compiler.ir import F16, F32, DType, lookup
 from compiler.rewrite import prove_values as draw
 from compiler.rewrite.prove_vary import ANYTHING, Varying
 from compiler.rewrite.recipe import Leaf, Recipe, symbolic
@@ -21,6 +21,8 @@ from compiler.rewrite.resolve_names import Variant
 
 #: The highest rank that operators of the target and kernels of onnxruntime are tried with.
 _HIGHEST = 6
+#: Of longer lists, and of more values next to one, only some are tried.
+_SHORT = 8
 
 
 class Edging(Varying):
@@ -37,7 +39,7 @@ class Edging(Varying):
                 refused after rules too.
         """
         kinds: list[Callable[[Recipe], Recipe]] = [self.emptied, self.lowered, self.at_rank_one, self.alone]
-        kinds.append(self.turned)
+        kinds += [self.turned, self.around_numbers]
         if far:
             kinds += [self.at_another_rank, self.of_any_type, self.open_ended, self.enlarged]
         return self.rng.choice(kinds)(recipe)
@@ -128,20 +130,51 @@ class Edging(Varying):
         return recipe.with_leaf(name, replace(leaf, array=array, names=names))
 
     def enlarged(self, recipe: Recipe) -> Recipe:
-        """What the rule wants constant is so large that any two of them overflow together, or as small, and all else
-        is 0: what the rule computes must not overflow where nothing did."""
+        """What the rule wants constant is so large that any two of them overflow together, and all else is 0: what the
+        rule computes must not overflow where nothing did. Or it is so small that any two are 0 together."""
         wanted = {n for n, b in self.variant.bindings.items() if b.const}
         if len(wanted) < 2:
             return recipe
         leaves = dict(recipe.leaves)
+        small = self.rng.random() < 0.3
         for n, leaf in recipe.leaves.items():
             if np.issubdtype(leaf.array.dtype, np.floating) and not leaf.pinned:
-                by = float(np.finfo(leaf.array.dtype).max) ** 0.6
+                info = np.finfo(leaf.array.dtype)
+                tiny = small or self.rng.random() < 0.2
+                scale = float(info.smallest_subnormal if tiny else info.max) ** 0.6 if n in wanted else float(small)
                 with np.errstate(all="ignore"):
-                    scale = 0.0 if n not in wanted else by if self.rng.random() < 0.7 else 1 / by
-                    array = leaf.array * scale
-                    leaves[n] = replace(leaf, array=array.astype(leaf.array.dtype))
+                    leaves[n] = replace(leaf, array=np.asarray(leaf.array * scale).astype(leaf.array.dtype))
         return replace(recipe, leaves=leaves)
+
+    def around_numbers(self, recipe: Recipe) -> Recipe:
+        """The inputs are near numbers that the rule mentions: on either side of where it cuts off."""
+        near = [v + by for v in self.pools.numbers if abs(v) < 1e4 for by in (-1.0, -0.25, 0.25, 1.0)]
+        leaves = dict(recipe.leaves)
+        for n, leaf in recipe.leaves.items():
+            if near and leaf.array.dtype.kind == "f" and not leaf.pinned and not leaf.within and not leaf.constant:
+                array = np.array([self.rng.choice(near) for _ in range(leaf.array.size)]).reshape(leaf.array.shape)
+                leaves[n] = replace(leaf, array=array.astype(leaf.array.dtype))
+        return replace(recipe, leaves=leaves)
+
+    def stepped(self, recipe: Recipe) -> Iterator[Recipe]:
+        """Each attribute that the rule has a name for next to what it is: a number, or one of a list, is one more, one
+        less or 0, a flag or a mode another; and each number of the short lists that the rule wants constant."""
+        for index, key in sorted(set(recipe.names.values())):
+            node = recipe.nodes[index]
+            spec = lookup(node.op).attributes[key]
+            now = node.attributes.get(key, spec.default)
+            seen = self.sampler.seeds.seen(node.op, key)
+            for wish in next_to(spec.kind, now, seen, _rank(recipe)):
+                changed = self.set_attribute(index, key, wish, recipe)
+                if changed is not None:
+                    yield changed
+        for name, b in self.variant.bindings.items():
+            leaf = recipe.leaves.get(name)
+            if b.const and leaf is not None and leaf.array.dtype.kind in "iuf" and leaf.array.size <= _SHORT:
+                for i in range(leaf.array.size):
+                    array = leaf.array.copy()
+                    array.flat[i] += 1 if array.dtype.kind != "f" else abs(array.flat[i]) / 8 or 0.125
+                    yield recipe.with_leaf(name, replace(leaf, array=array))
 
     def levelled(self, recipe: Recipe) -> Recipe:
         """All sizes are the same; perhaps all but 1."""
@@ -207,6 +240,31 @@ class Edging(Varying):
     def _listed(self, leaf: Leaf, old: int, new: int) -> Leaf:
         values = self._fitted(tuple(leaf.array.tolist()), old, new)
         return leaf if len(values) == leaf.array.size else replace(leaf, array=np.array(values, leaf.array.dtype))
+
+
+def next_to(kind: str, now: Any, seen: Sequence[Any], rank: int) -> list[Any]:
+    """Values of an attribute next to the one that it has; ``seen``: values that make sense. A list that is not there
+    has a number for each of ``rank`` axes but the first two, or two."""
+    around: list[Any]
+    match kind:
+        case "int" if now in (None, 0, 1) and all(v in (0, 1) for v in seen):
+            around = [0, 1]
+        case "int":
+            around = [-1, 0, 1] if now is None else [-1, 0, now - 1, now + 1]
+        case "ints" if now is None:
+            steps = max(rank - 2, 0)
+            around = [(2,) * steps, (1,) * (steps - 1) + (2,) * min(steps, 1), (1,) * 2 * steps, *map(tuple, seen)]
+        case "ints":
+            around = [(*now[:i], v + 1, *now[i + 1 :]) for i, v in enumerate(now)]
+        case "string":
+            around = list(seen)
+        case "type":
+            around = [F32, F16]
+        case "bool":
+            around = [False, True]
+        case _:
+            around = []
+    return [v for v in dict.fromkeys(around) if v != now][:_SHORT]
 
 
 def fitted(values: Sequence[Any], old: int, new: int) -> list[tuple[Any, ...]]:

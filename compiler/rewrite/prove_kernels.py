@@ -18,6 +18,9 @@ onnxruntime, which divides integers, has one (core/providers/cpu/nn/pool_attribu
 A condition of Compress may be shorter than what it chooses from, says ONNX; of a longer one onnxruntime reads the
 beginning.
 
+GroupNormalization has no kernel and is expanded as ONNX defines it, with the mean of squares less the square of the
+mean for the variance: where a group hardly varies beside its mean, little is left of the difference.
+
 A range of floats is made by adding the step to the number before (core/providers/cpu/generator/range.cc), which rounds
 as often as there are numbers; ONNX defines start + i · step.
 """
@@ -90,6 +93,20 @@ def astray(function: Function, known: Mapping[Value, Array]) -> str | None:
         elif op.name == "onnx.MaxPool" and arrays[0] is not None and _has_nan(arrays[0]):
             return "the largest of what is no number"
     return None
+
+
+def cancels(function: Function, known: Mapping[Value, Array], most: float) -> bool:
+    """Whether the variance of a group that is normalized is off by more than the share ``most`` for how it is computed;
+    of what is known of the function's operands."""
+    for op in function.block.ops:
+        x = known.get(op.operands[0], op.operands[0].constant) if op.operands and op.operands[0] is not None else None
+        if op.name != "onnx.GroupNormalization" or x is None or not x.size:
+            continue
+        groups = x.astype(np.float64).reshape(x.shape[0] * op.attributes["num_groups"], -1)
+        lost = 4 * float(np.finfo(x.dtype).eps) * (groups**2).mean(axis=1)
+        if bool((lost > most * (groups.var(axis=1) + op.attributes["epsilon"])).any()):
+            return True
+    return False
 
 
 def _reaches_over(op: Op, x: Array) -> bool:

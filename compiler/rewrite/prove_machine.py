@@ -47,7 +47,7 @@ class MachineChecker(Checker):
         self.others = Stage(rule.stage, [e for e in whole.entries if e.rule.name != rule.name])
         self.whole = whole
 
-    def __call__(self, recipe: Recipe, raised: Exception | None = None) -> Verdict:
+    def judge(self, recipe: Recipe) -> Verdict:
         recipe = replace(recipe, leaves={n: _taken(leaf) for n, leaf in recipe.leaves.items()})
         try:
             realized = realize(recipe)

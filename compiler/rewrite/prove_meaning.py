@@ -32,7 +32,7 @@ _ORDERING = {"mil.topk", "mil.argsort"}
 class MeaningChecker(Checker):
     """Checks instances of one meaning rule."""
 
-    def __call__(self, recipe: Recipe, raised: Exception | None = None) -> Verdict:
+    def judge(self, recipe: Recipe) -> Verdict:
         try:
             realized = realize(recipe)
         except Exception as e:  # a varied recipe need not be an operator any more, and inference runs rules

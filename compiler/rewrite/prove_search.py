@@ -34,6 +34,10 @@ from compiler.rewrite.stage import Entry
 _REPAIRS = 8
 #: How often a graph of which a condition is false is tried with open dimensions.
 _OPENED = 0.15
+#: How many graphs of each rewrite are tried with other attributes, one at a time.
+_BASES = 3
+#: How often such a one is tried with constants of extreme size.
+_EXTREME = 0.05
 #: How many instances are kept to be varied, per rewrite of the rule.
 _ARCHIVE = 24
 
@@ -138,14 +142,23 @@ class Search(Solving):
         """Of ``count`` graphs that matched, brought to an edge, those that the rule still matches."""
         kept = [r for found in self.archive.values() for r in found]
         for _ in range(count if kept else 0):
-            recipe = self.edge(self.rng.choice(kept), far)
-            try:
-                realized = realize(recipe)
-                found, _ = self.match(recipe, realized)
-            except Exception:  # no valid graph, as inference of mil runs rules and may raise anything
-                continue
-            if found is not None:
-                yield Instance(recipe, realized, found)
+            yield from self._matching(self.edge(self.rng.choice(kept), far))
+
+    def neighbours(self) -> Iterator[Instance]:
+        """Of graphs whose attributes are next to those of one that matched, those that the rule still matches."""
+        for kept in self.archive.values():
+            for base in self.rng.sample(kept, min(_BASES, len(kept))):
+                for recipe in self.stepped(base):
+                    yield from self._matching(recipe)
+
+    def _matching(self, recipe: Recipe) -> Iterator[Instance]:
+        try:
+            realized = realize(recipe)
+            found, _ = self.match(recipe, realized)
+        except Exception:  # no valid graph, as inference of mil runs rules and may raise anything
+            return
+        if found is not None:
+            yield Instance(recipe, realized, found)
 
     def relaxed(self, recipe: Recipe) -> Recipe | None:
         """A graph that matched with dimensions that are open or the same, if the rule still matches it: what types turn
@@ -250,6 +263,8 @@ class Search(Solving):
                     known = self.known(recipe, s.mentioned(w))
                     if known is not None:
                         return known
+                if self.rng.random() < _EXTREME:
+                    return self.enlarged(recipe)
                 return self.solve(w, failure.found, recipe) or self.disturb(w, recipe, failure.found)
         for b in self.variant.let:
             if b.value.pos == pos:

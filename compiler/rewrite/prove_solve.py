@@ -157,6 +157,8 @@ class Solving(Setting):
         for b in self.variant.let:
             if b.id in mentioned:
                 mentioned |= s.mentioned(b.value)
+        for i in {self.sampler.statement_of[n] for n in mentioned if n in self.sampler.statement_of}:
+            mentioned |= s.mentioned(self.variant.statements[i].pattern)
         attributes = [recipe.names[n] for n in mentioned if n in recipe.names]
         leaves = [n for n in mentioned if n in recipe.leaves and not recipe.leaves[n].pinned]
         pick = self.rng.random()

@@ -21,7 +21,7 @@ RARE = {"bf16", "u1", "u2", "u3", "u6", "i2", "u4", "i4", "c64", "c128", "string
 SIZES = (1, 1, 2, 2, 3, 3, 4, 5, 7)
 #: Scales of quantized tensors: positive, and such that 8 bits are neither all cut off nor all zero.
 SCALES = (0.004, 0.5)
-_SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.5, 2.0, 3.0, 1e-3, -1e-3)
+_SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.5, 1.125, 2.0, 3.0, 1e-3, -1e-3)
 _WORDS = ("", "a", "ab", "Abc", "häuser", "12")
 #: Texts that operators which read numbers can read.
 _NUMERALS = ("0", "7", "12", "-3")
@@ -213,11 +213,15 @@ def attribute(
         case "bool":
             return rng.random() < 0.5
         case "string":
-            return rng.choice([*pools.strings, *(s for s in seen), spec.default or ""])
+            # Texts of the rule that belong to other attributes hardly ever make sense.
+            texts = [t for t in pools.strings if len(seen) < 2 or t in seen or rng.random() < 0.2]
+            return rng.choice([*texts, *seen, spec.default or ""])
         case "ints":
             if pools.lists and rng.random() < 0.2:
                 return tuple(int(v) for v in rng.choice(pools.lists) if isinstance(v, int))
             length = rng.choice([rank, rank, rank - 2, 2 * (rank - 2), 2 * rank, 1, 2])
+            if rng.random() < 0.3:  # steps of windows
+                return tuple(rng.choice((1, 2)) for _ in range(max(length, 0)))
             return tuple(small_ints(rng, max(length, 0), known, pools.ints))
         case "floats":
             return tuple(rng.choice((0.0, 1.0, 0.5, 2.0, 1.5)) for _ in range(rng.randint(1, max(rank, 1))))

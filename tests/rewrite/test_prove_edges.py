@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 import compiler.dialects.onnx  # noqa: F401 (registers the operators that recipes name)
+from compiler.proving.library import library_of, prover_of
+from compiler.rewrite import prove_check
 from compiler.rewrite.load import load_library
+from compiler.rewrite.mutate import mutants, mutated
+from compiler.rewrite.prove_check import Verdict
 from compiler.rewrite.prove_edges import fitted
 from compiler.rewrite.prove_search import Search
 from compiler.rewrite.prove_seeds import Seeds
@@ -60,7 +64,7 @@ def test_edges_are_of_all_kinds(search: Search) -> None:
     assert any(leaf.names is not None and 1 in leaf.array.shape for leaf in leaves)
 
 
-def test_constants_are_enlarged_until_two_of_them_overflow() -> None:
+def test_constants_are_enlarged_until_two_of_them_overflow_or_are_zero() -> None:
     library = load_library()
     entry = next(e for e in library.stage("canonicalize").entries if e.rule.name == "mul_chain")
     search = Search(entry, library, Seeds(library), random.Random(0))
@@ -69,10 +73,12 @@ def test_constants_are_enlarged_until_two_of_them_overflow() -> None:
     product = Node("onnx.Mul", (Ref(leaf="a"), Ref(leaf="b")), {})
     recipe = Recipe(leaves, (product, Node("onnx.Mul", (Ref(leaf="x"), Ref(node=0)), {})), (Ref(node=1),), 1)
     found = [search.enlarged(recipe).leaves for _ in range(30)]
-    with np.errstate(over="ignore"):
-        assert any(np.isinf(f["a"].array * f["b"].array).all() for f in found)
+    with np.errstate(over="ignore", under="ignore"):
+        products = [f["a"].array * f["b"].array for f in found]
+    assert any(np.isinf(p).all() for p in products)
     assert all(np.isfinite(f["x"].array * f["a"].array).all() for f in found)
-    assert not any(f["x"].array.any() for f in found)
+    assert not any(f["x"].array.any() for f, p in zip(found, products) if np.isinf(p).any())
+    assert any(not p.any() and f["x"].array.all() for f, p in zip(found, products))
 
 
 def test_an_attribute_is_turned_where_all_sizes_are_the_same(search: Search) -> None:
@@ -92,3 +98,50 @@ def test_one_leaf_is_opened(search: Search) -> None:
     found = search.one_open(recipe).leaves
     assert sorted(leaf.names is None for leaf in found.values()) == [False, True]
     assert all(leaf.array.shape == (2, 3) for leaf in found.values())
+
+
+def test_each_attribute_and_constant_is_stepped() -> None:
+    library = library_of(())
+    entry = next(e for e in library.stage("lower").entries if e.rule.name == "lower_lp_pool")
+    search = Search(entry, library, Seeds(library), random.Random(0))
+    attributes = {"auto_pad": "NOTSET", "ceil_mode": 0, "kernel_shape": (2, 3), "p": 2}
+    pool = Node("onnx.LpPool", (Ref(leaf="x"),), attributes)
+    names = {name: (0, name) for name in ("auto_pad", "ceil_mode", "dilations", "kernel_shape", "p")}
+    recipe = Recipe({"x": Leaf(np.ones((1, 1, 5, 5), np.float32))}, (pool,), (Ref(node=0),), 0, names=names)
+    stepped = [r.nodes[0].attributes for r in search.stepped(recipe)]
+    assert {a["p"] for a in stepped} == {-1, 0, 1, 2, 3}
+    assert {a["ceil_mode"] for a in stepped} == {0, 1}
+    assert {(3, 3), (2, 4)} <= {a["kernel_shape"] for a in stepped}
+    assert (2, 2) in {a.get("dilations") for a in stepped}
+    assert {"SAME_UPPER", "SAME_LOWER"} <= {a["auto_pad"] for a in stepped}
+
+
+def test_inputs_are_drawn_around_the_numbers_of_the_rule() -> None:
+    library = library_of(())
+    entry = next(e for e in library.stage("lower").entries if e.rule.name == "lower_relu6")
+    search = Search(entry, library, Seeds(library), random.Random(0))
+    leaves = {"x": Leaf(np.zeros(30, np.float32))}
+    found = search.around_numbers(Recipe(leaves, (Node("onnx.Relu", (Ref(leaf="x"),), {}),), (Ref(node=0),), 0))
+    x = found.leaves["x"].array
+    assert (x < 0).any() and ((x > 0) & (x < 6)).any() and (x > 6).any()
+
+
+def test_a_rule_that_fails_is_wrong_even_where_nothing_is_finite() -> None:
+    prover = prover_of(library_of(()))
+    mutant = next(m for m in mutants(prover.library.rules["lower_lp_pool"]) if m.kind == "condition dropped")
+    pool = Node("onnx.LpPool", (Ref(leaf="x"),), {"auto_pad": "NOTSET", "kernel_shape": (2, 2), "p": 0})
+    recipe = Recipe({"x": Leaf(np.ones((1, 1, 3, 3), np.float32))}, (pool,), (Ref(node=0),), 0)
+    check = mutated(prover, mutant.rule).checker(mutant.rule)
+    assert check.left(realize(recipe), recipe) == Verdict("void", "the left side is hardly ever finite")
+    assert "ZeroDivisionError" in check(recipe).text
+
+
+def test_of_what_is_too_large_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    check = prover_of(library_of(())).checker(library_of(()).rules["lower_lp_pool"])
+    monkeypatch.setattr(prove_check, "rewrite", _too_large)
+    recipe = Recipe({"x": Leaf(np.ones(1, np.float32))}, (Node("onnx.Relu", (Ref(leaf="x"),), {}),), (Ref(node=0),), 0)
+    assert check(recipe).kind == "void"
+
+
+def _too_large(*_: object) -> None:
+    raise MemoryError("more than there is")
