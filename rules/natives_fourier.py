@@ -24,6 +24,8 @@ def dft(b: RuleBuilder, m: Bindings) -> Value:
         Decline: the length is not known.
     """
     shape = shape_of(m.x)
+    if 0 in shape:
+        raise Decline("there is no signal")
     rank = len(shape)
     known_axis = constant_ints(m.axis) if m.axis is not None else (-2,)
     length = constant_ints(m.n) if m.n is not None else None

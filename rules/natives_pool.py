@@ -9,13 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from compiler.ir import Value
+from compiler.ir import F32, Value
 from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline, dims
 from rules.natives import dtype_of, shape_of
-from rules.natives_window import explicit_pads, pad_type, require_few_places, window_pads
+from rules.natives_window import explicit_pads, pad_type, require_few_places, window_pads, windows_start_inside
 
 Array = np.ndarray[Any, Any]
+
+
+def lower_integer_max_pool(b: RuleBuilder, m: Bindings) -> Value:
+    """In f32, where the pool has a meaning there."""
+    a = m.pool
+    k = a["kernel_shape"]
+    ones = (1,) * len(k)
+    if windows_start_inside(a["auto_pad"], dims(m.x)[2:], k, a.get("strides") or ones, a.get("dilations") or ones):
+        raise Decline("windows lie so far apart that pads would be negative")
+    pooled = b.op("onnx.MaxPool", [b.op("onnx.Cast", [m.x], {"to": F32})], dict(a))
+    return b.op("mil.cast", [pooled], {"dtype": "int32"}, replaced=(m.y,))  # type: ignore[no-any-return]
 
 
 def lower_dilated_max_pool(b: RuleBuilder, m: Bindings) -> Value:

@@ -123,6 +123,8 @@ class Layer:
         self.layout = a.get("layout", 0)
         self.activations = _activations(a, defaults, self.directions)
         self.clip: float | None = a.get("clip")
+        if self.clip is not None and self.clip <= 0:
+            raise Decline("clipped to less than nothing")
         if _const(m.r) is None and _dim(m.r, 2) is None:
             raise Decline("the hidden size is not known")
         self.hidden = int(_dim(m.r, 2) or 0)
@@ -131,6 +133,8 @@ class Layer:
             x = b.op("mil.transpose", [x], {"perm": (1, 0, 2)})
         self.x: Value = x
         self.steps, self.batch = _dim(x, 0), _dim(x, 1)
+        if 0 in (self.steps, self.batch, _dim(x, 2)):
+            raise Decline("there is no sequence")
         if m.lens is not None:
             lens = m.lens.constant
             if lens is None or self.steps is None or not (lens == self.steps).all():

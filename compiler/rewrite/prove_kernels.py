@@ -4,6 +4,9 @@ Normalizations by channel are computed as x · c + (β − μ · c) with c = γ 
 core/providers/cpu/nn). Where a plane hardly varies, x · c is some hundred times x, and β is rounded as numbers of that
 size are.
 
+A recurrent layer's tanh is (1 − e⁻²ˣ)/(1 + e⁻²ˣ) (core/providers/cpu/rnn/rnn_helpers.h): near 0 a difference of numbers
+of size 1.
+
 Products of unsigned by signed 8-bit integers are summed in pairs in 16 bits on CPUs without VNNI, and saturate where
 weights have more than 7 bits (onnxruntime.ai/docs/performance/model-optimizations/quantization.html, on reduce_range).
 
@@ -20,6 +23,9 @@ beginning.
 
 GroupNormalization has no kernel and is expanded as ONNX defines it, with the mean of squares less the square of the
 mean for the variance: where a group hardly varies beside its mean, little is left of the difference.
+
+Of a skip that is larger than what it is added to, onnxruntime reads the beginning (skip_layer_norm.cc in
+contrib_ops/cpu); by the operator's documentation it has the shape of the input.
 
 A range of floats is made by adding the step to the number before (core/providers/cpu/generator/range.cc), which rounds
 as often as there are numbers; ONNX defines start + i · step.
@@ -48,10 +54,12 @@ def magnitude(a: Any) -> float:
 
 
 def inside(function: Function, known: Mapping[Value, Array]) -> float:
-    """The largest finite magnitude inside of the function's normalizations and products of integers, of those whose
-    operands are known."""
+    """The largest finite magnitude inside of the function's recurrent layers, and of its normalizations and products of
+    integers, of those whose operands are known."""
     most = 0.0
     for op in function.block.ops:
+        if op.name == "onnx.RNN":
+            most = max(most, 1.0)
         if op.name == "onnx.CumProd":
             x, axis = (None if v is None else known.get(v, v.constant) for v in op.operands)
             if x is not None and axis is not None and x.dtype.kind in "iu":
@@ -63,6 +71,8 @@ def inside(function: Function, known: Mapping[Value, Array]) -> float:
                 most = max(most, magnitude(_scaled(op, operands)))
     return most
 
+
+_SKIPS = frozenset({"msft.SkipLayerNormalization", "msft.SkipSimplifiedLayerNormalization"})
 
 _POOLS = frozenset({"onnx.AveragePool", "onnx.LpPool", "onnx.MaxPool"})
 
@@ -86,6 +96,8 @@ def astray(function: Function, known: Mapping[Value, Array]) -> str | None:
             return "scores of what is hidden: −∞ by definition, the lowest number here"
         elif op.name == "onnx.Compress" and _is_longer(op, arrays):
             return "a condition longer than what it chooses from"
+        elif op.name in _SKIPS and _is_larger(arrays[1], arrays[0]):
+            return "a skip larger than what it is added to"
         elif op.name == "onnx.Range" and _drifts(op, known):
             return "a range of many steps, each added to the one before"
         elif op.name in _POOLS and arrays[0] is not None and _reaches_over(op, arrays[0]):
@@ -118,6 +130,13 @@ def _reaches_over(op: Op, x: Array) -> bool:
         return False
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations)]
     return any(s + before + behind < r for s, before, behind, r in zip(x.shape[2:], pads[:n], pads[n:], reach))
+
+
+def _is_larger(skip: Array | None, x: Array | None) -> bool:
+    """Whether a skip would have to be cut to the input's shape."""
+    if skip is None or x is None:
+        return False
+    return skip.ndim > x.ndim or any(d not in (1, n) for d, n in zip(reversed(skip.shape), reversed(x.shape)))
 
 
 def _is_longer(op: Op, arrays: list[Array | None]) -> bool:

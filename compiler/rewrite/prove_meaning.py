@@ -19,7 +19,7 @@ from compiler.rewrite.diagnostics import RewriteError
 from compiler.rewrite.driver import rewrite
 from compiler.rewrite.prove_check import NUDGES, Checker, Verdict, nudged
 from compiler.rewrite.prove_compare import difference
-from compiler.rewrite.prove_kernels import magnitude
+from compiler.rewrite.prove_kernels import inside, magnitude
 from compiler.rewrite.prove_oracle import NotTakenError, Truth, UnknownError, fits, truth
 from compiler.rewrite.recipe import Recipe, realize
 
@@ -46,6 +46,8 @@ class MeaningChecker(Checker):
             return Verdict("invalid", str(e))
         except UnknownError as e:
             return Verdict("unsupported", str(e))
+        if op.name == "mil.topk" and not op.attributes.get("sort", True):
+            return Verdict("void", "the order of what is not sorted is not documented")
         if (
             op.name in _ORDERING
             and op.attributes.get("return_indices", True)
@@ -73,12 +75,12 @@ class MeaningChecker(Checker):
                 if self.shape_moves(recipe, i, said):
                     return Verdict("void", "the number of elements depends on how inputs are rounded")
                 return Verdict("wrong", f"result {i} has shape {list(ours.shape)}; coremltools says {list(theirs)}")
-        return self.compared(op, recipe, said, results)
+        return self.compared(op, recipe, said, results, inside(function, {}))
 
-    def compared(self, op: Op, recipe: Recipe, said: Truth, results: list[Array]) -> Verdict:
-        """The results against what is said of them."""
+    def compared(self, op: Op, recipe: Recipe, said: Truth, results: list[Array], scale: float) -> Verdict:
+        """The results against what is said of them; ``scale``: the size of numbers on the way."""
         values = _like(said.values, results)
-        scale = max([magnitude(a) for a in [*values, *(x.array for x in recipe.leaves.values())]], default=0.0)
+        scale = max([scale, *(magnitude(a) for a in [*values, *(x.array for x in recipe.leaves.values())])])
         found = difference(values, results, self.rule.numeric, scale, True)
         if found is not None and self.rule.numeric.contract != "exact":
             moved = self.moved_truth(recipe, values)
