@@ -144,14 +144,19 @@ def lower_quantize(b: RuleBuilder, m: Bindings) -> Value:
             zero = shaped(b, made(m.zp), rank, m.a)
     if m.p not in (None, F16, F32):
         raise Decline("the quotient is computed in a type that the target does not have")
-    if to.bits > 8 and tensor_type(m.scale).dtype is F16 and m.p is None:
-        raise Decline("the quotient is rounded to half, which 16 bits show")
-    x = b.op("mil.real_div", [as_float(b, m.x), as_float(b, scale)])
-    if m.p is F16:
-        x = b.op("mil.cast", [b.op("mil.cast", [x], {"dtype": "fp16"})], {"dtype": "fp32"})
+    halves = (m.p or tensor_type(m.scale).dtype) is F16  # what the quotient is rounded to decides ties
+    x, scale = (_in_halves(b, v) if halves else v for v in (m.x, scale))
+    x = b.op("mil.real_div", [as_float(b, x), as_float(b, scale)])
+    if halves:
+        x = as_float(b, _in_halves(b, x))
     if is_small_float(to):
         return rounded(b, x, to, bool(m.s) or to.bits < 8)
     return requantized(b, x, zero, to, m.y)
+
+
+def _in_halves(b: RuleBuilder, v: Made) -> Made:
+    """``v`` rounded to half."""
+    return as_float(b, v, F16)
 
 
 def requantized(b: RuleBuilder, x: Value, zero: Made | None, to: DType, y: Value) -> Value:
