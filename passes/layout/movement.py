@@ -26,7 +26,7 @@ def concat(op: Op) -> Flow | None:
     result = op.results[0]
     rank = len(static(result) or ())
     axis = op.attributes["axis"] % rank
-    if op.attributes["interleave"]:
+    if op.attributes["interleave"] or (static(result) or ())[axis] == 1:  # of one part; a form may not have the axis
         return None
     carrier = same(result, -1)
     strands = [carrier, *(same(v, i) for i, v in enumerate(op.operands) if v is not None and v.constant is None)]

@@ -240,3 +240,18 @@ def test_a_vector_of_one_that_loses_its_axis_is_a_number():
         }"""
     )
     assert "equal" in names
+
+
+def test_one_part_is_joined_along_an_axis_of_one():
+    """Of a layer whose sequence has one step, on the Neural Engine."""
+    names, _ = laid(
+        """module @m {
+          func @main(%x: tensor<2x3xf32>) -> (%y: tensor<1x3x2xf32>) {
+            %0 = mil.expand_dims(%x) {axes = [0]} : tensor<1x2x3xf32>
+            %1 = mil.concat(%0) {axis = 0, interleave = false} : tensor<1x2x3xf32>
+            %y = mil.transpose(%1) {perm = [0, 2, 1]} : tensor<1x3x2xf32>
+            return %y
+          }
+        }"""
+    )
+    assert "concat" in names
