@@ -44,6 +44,9 @@ run on Linux: what is wrong there may be a meaning of ours. Packages of coreai-o
 coreai-core's runtime on Linux.
 """
 
+#: How :func:`benchmarks.exact.only_rounded` tells.
+_MEANT = "and the package is no farther from what the model gives in double precision, or within its last digit"
+
 OPERATORS = """
 ## Operators
 
@@ -79,6 +82,9 @@ def totals(records: Sequence[Record]) -> str:
     line("the refused, with constants", [r["with_constants"] for r in records if "with_constants" in r])
     for peer in records[0].get("peers", {}):
         line(peer.replace("_", "-"), [r["peers"][peer]["verdict"] for r in records])
+    off = [r["name"] for r in records if "rounding" in (r["verdict"], r.get("with_constants"))]
+    if off:
+        lines.append(f"\nOf {', '.join(off)} the stored output is what rounding left, {_MEANT}.")
     return "\n".join(lines) + "\n" + (PEERS if "peers" in records[0] else "")
 
 

@@ -38,3 +38,8 @@ def test_totals_count_verdicts_by_release():
     text = totals([record("right", late=True), record("wrong")])
     assert "| planish, iOS 16 | 0 | 0 | 0 | 1 | 1 | 0 |" in text
     assert "| planish, iOS 17 | 1 | 0 | 0 | 0 | 1 | 0 |" in text
+
+
+def test_what_is_off_by_rounding_is_named():
+    assert "stored output" not in totals([record("right")])
+    assert "\nOf test_a the stored output is what rounding left" in totals([record("rounding") | {"name": "test_a"}])
