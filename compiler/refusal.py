@@ -89,7 +89,9 @@ def _by_rules(op: Op, library: Library, target: Target) -> tuple[str, str]:
 
 @functools.lru_cache(maxsize=1)
 def _traced(library: Library) -> Library:
-    return type(library)(library.files, library.disabled, traced=True)
+    from compiler.rewrite.library import Library
+
+    return Library(library.files, library.disabled, traced=True)  # whatever kind of library the given one is
 
 
 def _miss(entry: Entry, op: Op, target: Target) -> _Miss | None:

@@ -102,3 +102,11 @@ def test_what_cannot_be_done_is_said_and_is_no_success(
     code, text = planish("rules", *arguments)
     assert code == 2, text
     assert said in text
+
+
+def test_a_rule_is_explained_on_a_model_that_is_refused(planish: Run, tmp_path: Path) -> None:
+    text = '<ir_version: 10, opset_import: ["" : 21]> g (float[4,4] x) => (float y) { y = Det (x) }'
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "det.onnx")
+    code, said = planish("rules", "explain", "lower_det", "--model", tmp_path / "det.onnx")
+    assert code == 0
+    assert "dim(x, -1) in 1..3" in said

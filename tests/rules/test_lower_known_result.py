@@ -10,6 +10,7 @@ import onnxruntime as ort
 import pytest
 from onnx import helper
 
+from compiler.errors import UnsupportedError
 from compiler.onnx_backend import PlanishBackend
 
 X = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
@@ -28,7 +29,7 @@ def agrees(op: str, operands: list[Any], others: list[list[Any]], os: str = "ios
     model.graph.output[0].CopyFrom(_info("y", wants[0]))
     package = PlanishBackend.prepare(model, os=os)
     for given, want in zip((operands, *others), wants, strict=True):
-        np.testing.assert_allclose(package.run([v for v in given if v is not None])[0], want, rtol=1e-6)
+        np.testing.assert_allclose(package.run([v for v in given if v is not None])[0], want, rtol=1e-5, atol=1e-5)
 
 
 def _info(name: str, array: np.ndarray) -> onnx.ValueInfoProto:
@@ -104,3 +105,37 @@ def test_what_data_sizes_is_not_known_from_what_is_computed_of_it() -> None:
     loaded = frontend.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10))
     made = {op.name: op.results[0].type for op in loaded.main.block.ops if op.results}
     assert made["onnx.NonZero"].shape == (3, "?")
+
+
+WAYS = ["half_pixel", "pytorch_half_pixel", "half_pixel_symmetric", "asymmetric", "align_corners"]
+NEAREST = ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "how",
+    [{"mode": "linear"}, {"mode": "cubic"}, {"mode": "cubic", "cubic_coeff_a": -0.5, "exclude_outside": 1}]
+    + [{"mode": "nearest", "nearest_mode": n} for n in NEAREST],
+)
+def test_resizes_by_scales_that_are_computed(way: str, how: dict[str, Any]) -> None:
+    x = np.random.default_rng(0).standard_normal((1, 2, 5, 7)).astype(np.float32)
+    if how["mode"] == "nearest" and way == "half_pixel_symmetric":
+        twice = np.array([1, 1, 2, 2], np.float32)
+        with pytest.raises(UnsupportedError):
+            agrees("Resize", [x, None, twice], [], coordinate_transformation_mode=way, **how)
+        return
+    for pairs in (((1.6, 2.0), (1.79, 2.1), (1.61, 2.03)), ((0.6, 1.0), (0.75, 1.12), (0.7, 1.05))):
+        scales = [np.array([1, 1, *pair], np.float32) for pair in pairs]
+        others = [[x, None, s] for s in scales[1:]]
+        agrees("Resize", [x, None, scales[0]], others, coordinate_transformation_mode=way, **how)
+    y = x[0, 0]
+    agrees("Resize", [y, None, np.array([3.3], np.float32)], [], axes=[-1], coordinate_transformation_mode=way, **how)
+
+
+def test_resizes_that_are_refused_where_scales_are_computed() -> None:
+    x, scales = X[None], np.array([1, 1, 1, 1], np.float32)
+    with pytest.raises(UnsupportedError):
+        agrees("Resize", [x, None, scales], [], mode="linear")
+    half = np.array([1, 1, 0.5, 0.5], np.float32)
+    with pytest.raises(UnsupportedError, match="computed"):
+        agrees("Resize", [x, None, half], [], mode="linear", antialias=1)
