@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 COUNT = 200
 #: Attempts per instance wanted before a rule counts as one that cannot be instantiated.
 _ATTEMPTS = 30
+#: How often a graph that types turn down is tried with open dimensions, or all the same.
+_RELAXED = 3
 #: Seconds of processor time per instance wanted, after which the search gives up.
 _SECONDS = 0.4
 
@@ -147,10 +149,7 @@ class Prover:
             else:
                 proof.reasons[f"{verdict.kind}: {verdict.text}"] += 1
                 search.dismiss(instance)
-                relaxed = search.relaxed(instance.recipe) if verdict.kind == "unfired" else None
-                verdict = check(relaxed) if relaxed is not None else verdict
-                if relaxed is not None and verdict.kind == "wrong":
-                    self._wrong(proof, rule, relaxed, verdict, check)
+                if verdict.kind == "unfired" and not self._try_relaxed(proof, rule, search, instance.recipe, check):
                     break
         if not proof.wrong and proof.instances:
             self._try_extremes(proof, rule, searches, check, count)
@@ -160,6 +159,16 @@ class Prover:
             proof.stuck = self._stuck(proof, rule, searches, count)
         proof.seconds = time.perf_counter() - started
         return proof
+
+    def _try_relaxed(self, proof: Proof, rule: Rule, search: Search, recipe: Recipe, check: Checker) -> bool:
+        """Tries what types turned down where sizes are not known, or the same; whether nothing is wrong there."""
+        for _ in range(_RELAXED):
+            relaxed = search.relaxed(recipe)
+            verdict = check(relaxed) if relaxed is not None else None
+            if relaxed is not None and verdict is not None and verdict.kind == "wrong":
+                self._wrong(proof, rule, relaxed, verdict, check)
+                return False
+        return True
 
     def _try_extremes(self, proof: Proof, rule: Rule, searches: Sequence[Search], check: Checker, count: int) -> None:
         """Half as many graphs more are brought to an edge, where the rule may still match, and some have other

@@ -40,6 +40,8 @@ class Edging(Varying):
         """
         kinds: list[Callable[[Recipe], Recipe]] = [self.emptied, self.lowered, self.at_rank_one, self.alone]
         kinds += [self.turned, self.around_numbers]
+        if self.pools.counts:
+            kinds.append(self.counted)
         if far:
             kinds += [self.at_another_rank, self.of_any_type, self.open_ended, self.enlarged]
         return self.rng.choice(kinds)(recipe)
@@ -145,6 +147,12 @@ class Edging(Varying):
                 with np.errstate(all="ignore"):
                     leaves[n] = replace(leaf, array=np.asarray(leaf.array * scale).astype(leaf.array.dtype))
         return replace(recipe, leaves=leaves)
+
+    def counted(self, recipe: Recipe) -> Recipe:
+        """A size is a large number that the rule mentions, or one more."""
+        sizes = _sizes(recipe)
+        to = self.rng.choice(self.pools.counts) + self.rng.choice((0, 1))
+        return self.resized(recipe, self.rng.choice(sizes), to) if sizes else recipe
 
     def around_numbers(self, recipe: Recipe) -> Recipe:
         """The inputs are near numbers that the rule mentions: on either side of where it cuts off."""

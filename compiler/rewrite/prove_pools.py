@@ -28,6 +28,11 @@ class Pools:
         return [int(v) for v in self.numbers if float(v).is_integer() and 0 < v <= 40]
 
     @property
+    def counts(self) -> list[int]:
+        """Numbers of elements that a tensor of a proof may have, beyond the sizes that are drawn anyway."""
+        return [n for n in self.ints if 40 < n < 4200]
+
+    @property
     def ints(self) -> list[int]:
         return [int(v) for v in self.numbers if float(v).is_integer() and abs(v) < 2**40]
 

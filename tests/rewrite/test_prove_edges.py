@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import compiler.dialects.onnx  # noqa: F401 (registers the operators that recipes name)
+from compiler.ir import F16, F32
 from compiler.proving.library import library_of, prover_of
 from compiler.rewrite import prove_check
+from compiler.rewrite.driver import NO_TARGET
 from compiler.rewrite.load import load_library
 from compiler.rewrite.mutate import mutants, mutated
 from compiler.rewrite.prove_check import Verdict
@@ -147,3 +149,19 @@ def test_of_what_is_too_large_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -
 
 def _too_large(*_: object) -> None:
     raise MemoryError("more than there is")
+
+
+def test_a_size_is_a_large_number_of_the_rule_or_one_more() -> None:
+    library = library_of(())
+    entry = next(e for e in library.stage("lower").entries if e.rule.name == "lower_cast_of_constant")
+    search = Search(entry, library, Seeds(library), random.Random(0))
+    recipe = Recipe({"x": Leaf(np.ones(3), constant=True)}, (Node("onnx.Cast", (Ref(leaf="x"),), {"to": F32}),), (), 0)
+    assert {search.counted(recipe).leaves["x"].array.size for _ in range(30)} == {4096, 4097}
+
+
+def test_doubles_become_halves_as_in_onnxruntime() -> None:
+    prover = prover_of(library_of(()))
+    x = Leaf(np.array([1 + 2.0**-11 + 2.0**-30]), constant=True)  # beyond the middle of two halves; in f32 it is there
+    cast = Node("onnx.Cast", (Ref(leaf="x"),), {"to": F16})
+    recipe = Recipe({"x": x}, (cast,), (Ref(node=0),), 0, target=NO_TARGET)
+    assert prover.checker(prover.library.rules["lower_cast_of_constant"])(recipe).kind == "proved"
