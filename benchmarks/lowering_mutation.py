@@ -34,7 +34,7 @@ import numpy as np
 
 from benchmarks import suite
 from benchmarks.lowering_breaker import Mistake, State, watch
-from benchmarks.mutation_equivalence import applied, numbers
+from benchmarks.mutation_equivalence import applied, identical, numbers
 from compiler.options import Options
 from compiler.proving.library import library_of, prover_of
 from compiler.rewrite import syntax as s
@@ -187,7 +187,7 @@ class Judge:
             one, other = numbers(self.checker, recipe), _with(mistake, numbers, self.checker, recipe)
             if one is None or other is None:
                 down += 1
-            elif all(a.tobytes() == b.tobytes() for a, b in zip(one, other, strict=True)):
+            elif identical(one, other):
                 same += 1
             else:
                 return "survives", ""

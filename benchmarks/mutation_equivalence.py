@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from compiler.execution.apart import run
 from compiler.ir import Module, clone_module, print_module
 from compiler.rewrite import syntax as s
@@ -183,7 +185,15 @@ def same_numbers(ours: Checker, theirs: Checker, recipe: Recipe) -> bool:
     one, other = numbers(ours, recipe), numbers(theirs, recipe)
     if one is None or other is None:
         return False
-    return all(a.tobytes() == b.tobytes() for a, b in zip(one, other, strict=True))
+    return identical(one, other)
+
+
+def identical(one: list[Any], other: list[Any]) -> bool:
+    """Whether no number is another by a bit, and no text another."""
+    return all(
+        np.array_equal(a, b) if a.dtype.kind == "O" else a.tobytes() == b.tobytes()
+        for a, b in zip(one, other, strict=True)
+    )
 
 
 def numbers(check: Checker, recipe: Recipe) -> list[Any] | None:
