@@ -70,8 +70,8 @@ def reading(models: Path, pairs: Path, work: Path, once: Once, rows: Sequence[st
         return [[len(t) - text.edits(t, f), len(t)] for t, f in zip(texts, found, strict=True)]
 
     learn = text.lines(300, seed=3)[0]
-    title = "ppocrv4_rec: characters read right, of 200 lines; 150 steps of 8 from 300 others"
-    lesson = Lesson("reading", title, model, (1, 3, 48, 320), learn, Schedule(150, 8, 1e-3, every=50), right)
+    title = "ppocrv4_rec: characters read right, of 200 lines; 200 steps of 8 from 300 others"
+    lesson = Lesson("reading", title, model, (1, 3, 48, 320), learn, Schedule(200, 8, 1e-4, every=25), right)
     _table(lesson, work, once, rows)
 
 

@@ -85,6 +85,8 @@ def distil_command(
     save(done.model, output)
     macs, parameters = (100 * (1 - after / max(before, 1)) for before, after in (done.macs, done.parameters))
     typer.echo(f"  loss {done.before:.4g} → {done.after:.4g}, MACs −{macs:.0f} %, parameters −{parameters:.0f} %")
+    if done.after >= done.before:
+        typer.echo("  note: nothing was won back, and the student is as it was before it learnt; try a smaller --rate")
     typer.echo(f"{output} in {perf_counter() - start:.0f} s after {done.steps} steps")
 
 

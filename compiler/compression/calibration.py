@@ -112,7 +112,7 @@ def _of_input(array: Array, type_: TensorType, name: str) -> list[Array]:
     if _fits(array.shape, shape):
         return [array]
     if _fits(array.shape[1:], shape):
-        return list(array)
+        return [np.asarray(one) for one in array]  # no NumPy scalars, which onnxruntime does not take
     first = shape[0] if shape else None
     tail = array.ndim == len(shape) and _fits(array.shape[1:], shape[1:])
     if isinstance(first, int) and tail and array.shape[0] % first == 0:

@@ -204,6 +204,7 @@ def test_calibration_inputs_may_hold_several_samples():
     several = calibration.samples({"a": np.ones((5, 3)), "n": np.arange(5)}, main)
     assert [(s[0].shape, int(s[1])) for s in several] == [((1, 3), i) for i in range(5)]
     assert several[0][0].dtype == np.float32
+    assert all(isinstance(a, np.ndarray) for s in several for a in s)  # onnxruntime takes no NumPy scalars
     one = calibration.samples([{"a": np.ones((1, 3)), "n": np.int64(7)}], main)
     assert len(one) == 1
     with pytest.raises(UserError, match="different numbers of samples"):
