@@ -49,6 +49,7 @@ def distil_command(
     """Prune or round a model, and let it learn from the original what that cost. A killed run resumes."""
     from compiler import distil as distil_
     from compiler import shapes
+    from compiler.cli.console import Lines
     from compiler.distil.train import Schedule
     from compiler.errors import UserError
     from compiler.export_package import save
@@ -65,30 +66,34 @@ def distil_command(
     if output.exists() and output.samefile(model):
         raise UserError(f"{output} is the teacher, which stays as it is", "-o with another name")
     bits = {"int8": 8, "int4": 4}[known("rounding of weights", quantize, ("int8", "int4"))] if quantize else None
-    done = distil_.distil(
-        distil_.Task(
-            model,
-            data,
-            work or output.with_suffix(".work"),
-            Schedule(steps, batch, rate, every=every, patience=patience, seed=seed),
-            dict(shapes.parse(s) for s in shape or ()),
-            prune,
-            known("importance", importance, IMPORTANCES),  # type: ignore[arg-type]  # it is one of them
-            bits,
-            temperature,
-            features,
-            loss,
-            samples,
-        ),
-        _line,
+    task = distil_.Task(
+        model,
+        data,
+        work or output.with_suffix(".work"),
+        Schedule(steps, batch, rate, every=every, patience=patience, seed=seed),
+        dict(shapes.parse(s) for s in shape or ()),
+        prune,
+        known("importance", importance, IMPORTANCES),  # type: ignore[arg-type]  # it is one of them
+        bits,
+        temperature,
+        features,
+        loss,
+        samples,
     )
+    lines = Lines()
+
+    def judged(step: int, learnt: float, held: float) -> None:
+        text = f"  step {step:>6}  loss {learnt:.4g} while learning, {held:.4g} on samples held back"
+        lines.console.print(text, markup=False)
+
+    lines.begin("distil")
+    try:
+        done = distil_.distil(task, judged, lines.at)
+    finally:
+        lines.stop()
     save(done.model, output)
     macs, parameters = (100 * (1 - after / max(before, 1)) for before, after in (done.macs, done.parameters))
     typer.echo(f"  loss {done.before:.4g} → {done.after:.4g}, MACs −{macs:.0f} %, parameters −{parameters:.0f} %")
     if done.after >= done.before:
         typer.echo("  note: nothing was won back, and the student is as it was before it learnt; try a smaller --rate")
     typer.echo(f"{output} in {perf_counter() - start:.0f} s after {done.steps} steps")
-
-
-def _line(step: int, learnt: float, judged: float) -> None:
-    typer.echo(f"  step {step:>6}  loss {learnt:.4g} while learning, {judged:.4g} on samples held back")

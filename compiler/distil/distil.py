@@ -80,8 +80,16 @@ class Student:
     parameters: tuple[int, int]
 
 
-def distil(task: Task, tell: Callable[[int, float, float], None] = lambda step, learnt, judged: None) -> Student:
+def distil(
+    task: Task,
+    tell: Callable[[int, float, float], None] = lambda step, learnt, judged: None,
+    at: Callable[[str], None] = lambda what: None,
+) -> Student:
     """Makes the student and trains it.
+
+    Args:
+        tell: told of each judgement: step, loss while learning, loss on the samples held back.
+        at: told what is being done.
 
     Raises:
         UserError: the model, the data or an option cannot be used, or what training needs is not installed.
@@ -101,15 +109,18 @@ def distil(task: Task, tell: Callable[[int, float, float], None] = lambda step, 
     from compiler.proof import Reference
     from passes.prune.run import macs, parameters
 
+    at("reading the model and the samples")
     teacher = Reference(task.model)
     module = _imported(task)
     names = module.main.output_names
     whole = macs(module.main), parameters(module.main)
     given = samples(task.data, module.main, task.most)
     if task.prune is not None:
+        at("choosing channels")
         _prune(module, task, given)
     student = Differentiable(module.main)
     probes = _probes(student.features, teacher, given[0]) if task.features else []
+    at("asking the teacher")
     learn, held = (
         [{"sample": s, "teacher": _taught(teacher, s, names, probes)} for s in part]
         for part in divided(given, HELD, task.schedule.seed)
@@ -132,8 +143,9 @@ def distil(task: Task, tell: Callable[[int, float, float], None] = lambda step, 
 
     task.work.mkdir(parents=True, exist_ok=True)
     done = train(
-        student.parameters, each, learn, held, task.schedule, task.work / "checkpoint.npz", _fingerprint(task), tell
+        student.parameters, each, learn, held, task.schedule, task.work / "checkpoint.npz", _fingerprint(task), tell, at
     )
+    at("checking the student's file")
     student.store(done.best)
     model = evaluate.to_onnx(module)
     _check(model, names, [h["sample"] for h in held[:4]], student, done.best)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,9 @@ Array = np.ndarray[Any, Any]
 Parameters = dict[str, Any]
 #: Of parameters and a batch, a tree of arrays with an axis of samples in front: the loss of each sample.
 Losses = Callable[[Parameters, Any], Any]
+
+#: Seconds after which a checkpoint is written between judgements.
+_KEEP_EVERY = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class State:
         best: the parameters that did best on the held samples, and ``least``, their loss.
         history: step, training loss since the judgement before, loss on the held samples.
         stale: judgements since the best.
+        since: losses of the batches since the last judgement.
     """
 
     parameters: Parameters
@@ -62,6 +67,7 @@ class State:
     least: float = np.inf
     history: list[tuple[int, float, float]] = field(default_factory=list)
     stale: int = 0
+    since: list[float] = field(default_factory=list)
 
 
 def train(
@@ -73,14 +79,16 @@ def train(
     checkpoint: Path,
     of: str,
     tell: Callable[[int, float, float], None] = lambda step, learnt, judged: None,
+    at: Callable[[str], None] = lambda what: None,
 ) -> State:
     """Trains until the steps are done or nothing gets better, from the checkpoint if there is one of the same task.
 
     Args:
         learn, held: samples as trees of arrays, to learn from and to judge by.
-        checkpoint: a file, written at each judgement, whole or not at all.
+        checkpoint: a file, written at each judgement and each minute, whole or not at all.
         of: what the task is; a checkpoint of another is not used.
         tell: told of each judgement: step, loss while learning, loss on the held samples.
+        at: told what is being done.
 
     Raises:
         UserError: the checkpoint cannot be written, or the loss is no number.
@@ -110,30 +118,37 @@ def train(
     fresh = {name: jnp.asarray(array) for name, array in parameters.items()}
     state = _resumed(checkpoint, of, State(fresh, optimizer.init(fresh)))
     if not state.history:
+        at("judging the student before it learns")
         state.least = judge(state.parameters)
         state.best = dict(state.parameters)
         state.history.append((0, state.least, state.least))
         tell(*state.history[-1])
-    since: list[float] = []
+    kept, first = time.monotonic(), True
     while state.step < schedule.steps and not (schedule.patience and state.stale >= schedule.patience):
+        at(f"step {state.step + 1} of {schedule.steps}{', which takes a while: it is compiled' if first else ''}")
+        first = False
         # The batch follows from the step alone: what is resumed goes on as if it had never stopped.
         chosen = np.random.default_rng((schedule.seed, state.step)).integers(0, len(learn), schedule.batch)
         state.parameters, state.optimizer, loss = update(
             state.parameters, state.optimizer, _stacked([learn[i] for i in chosen])
         )
         state.step += 1
-        since.append(float(loss))
-        if not np.isfinite(since[-1]):
-            raise UserError(f"the loss is {since[-1]} at step {state.step}", "a smaller --rate")
+        state.since.append(float(loss))
+        if not np.isfinite(state.since[-1]):
+            raise UserError(f"the loss is {state.since[-1]} at step {state.step}", "a smaller --rate")
         if state.step % schedule.every == 0 or state.step == schedule.steps:
             now = judge(state.parameters)
-            state.history.append((state.step, float(np.mean(since)), now))
-            since.clear()
+            state.history.append((state.step, float(np.mean(state.since)), now))
+            state.since.clear()
             state.stale += 1
             if now < state.least:
                 state.least, state.best, state.stale = now, dict(state.parameters), 0
             _keep(checkpoint, of, state)
+            kept = time.monotonic()
             tell(*state.history[-1])
+        elif time.monotonic() - kept > _KEEP_EVERY:
+            _keep(checkpoint, of, state)
+            kept = time.monotonic()
     return state
 
 
@@ -144,7 +159,8 @@ def _stacked(samples: Sequence[Any]) -> Any:
 def _keep(path: Path, of: str, state: State) -> None:
     leaves = jax.tree.leaves((state.parameters, state.optimizer, state.best))
     draft = path.with_name(path.name + ".draft")
-    facts = {"of": of, "step": state.step, "least": state.least, "history": state.history, "stale": state.stale}
+    names = ("step", "least", "history", "stale", "since")
+    facts = {"of": of, **{name: getattr(state, name) for name in names}}
     arrays = {"facts": np.array(json.dumps(facts)), **{f"leaf{i}": np.asarray(x) for i, x in enumerate(leaves)}}
     try:
         with open(draft, "wb") as file:
@@ -170,4 +186,6 @@ def _resumed(path: Path, of: str, fresh: State) -> State:
     shape = jax.tree.structure((fresh.parameters, fresh.optimizer, dict(fresh.parameters)))
     parameters, optimizer, best = jax.tree.unflatten(shape, leaves)
     history = [(int(s), float(a), float(b)) for s, a, b in facts["history"]]
-    return State(parameters, optimizer, facts["step"], best, facts["least"], history, facts["stale"])
+    return State(
+        parameters, optimizer, facts["step"], best, facts["least"], history, facts["stale"], facts.get("since", [])
+    )
