@@ -26,6 +26,10 @@ CONSTANT_LOSS = 2e-3
 NORMS = frozenset({"mil.layer_norm", "mil.instance_norm"})
 SMALLEST = float(np.finfo(np.float16).smallest_subnormal)
 
+#: What keeps a value from 0 by a small constant, and the operands of others that must not be 0.
+_GUARDS = frozenset({"mil.add", "mil.clip", "mil.maximum"})
+_AT_ZERO = {"mil.inverse": ("x",), "mil.log": ("x",), "mil.real_div": ("y",), "mil.rsqrt": ("x",)}
+
 _LARGEST = float(np.finfo(np.float16).max)
 _CHUNK = 1 << 20
 
@@ -127,7 +131,7 @@ class _Conversion:
         if op.operands and not takes_half:
             reason: str | None = f"{self.os} computes it in f32 only"
         else:
-            reason = inherited or self._constants_lost(op, takes_half) or self.keep.get(op)
+            reason = inherited or self._constants_lost(op, takes_half) or self._guarded(op) or self.keep.get(op)
         if reason is not None:
             self.kept[op] = reason
             op.operands = tuple(self._full(v) if v in self.halved else v for v in op.operands)
@@ -195,6 +199,15 @@ class _Conversion:
         if twin is None:
             twin = self.as_full[value] = cast(value, F32)
         return twin
+
+    def _guarded(self, op: Op) -> str | None:
+        """Why an operator that has no value at 0 stays in f32: what keeps 0 from it would vanish on the way."""
+        for name in _AT_ZERO.get(op.name, ()):
+            guard = op.operand(name)
+            maker = guard.op if guard is not None else None
+            if maker is not None and maker.name in _GUARDS and "vanishes" in self.kept.get(maker, ""):
+                return "what keeps its input from 0 vanishes in half precision"
+        return None
 
     def _constants_lost(self, op: Op, takes_half: list[bool]) -> str | None:
         for v, takes in zip(op.operands, takes_half, strict=True):

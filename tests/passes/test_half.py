@@ -125,6 +125,34 @@ def test_an_epsilon_that_vanishes_keeps_its_operator_but_a_default_does_not() ->
         assert half.run(module, "ios17") == {}
 
 
+@pytest.mark.parametrize(
+    ("guarded", "operators"),
+    [
+        ("%b = mil.log(%a)", {"mil.maximum", "mil.log"}),
+        ("%b = mil.rsqrt(%a)", {"mil.maximum", "mil.rsqrt"}),
+        ("%b = mil.real_div(%x, %a)", {"mil.maximum", "mil.real_div"}),
+        ("%b = mil.real_div(%a, %x)", {"mil.maximum"}),
+        ("%b = mil.relu(%a)", {"mil.maximum"}),
+    ],
+)
+def test_what_keeps_0_from_an_operator_reaches_it(guarded: str, operators: set[str]) -> None:
+    """Of silence the logarithm would be -inf, and the sum of two such NaN."""
+    text = f"""
+module @m {{
+  func @main(%x: tensor<1x4xf32>) -> (%y: tensor<1x4xf32>) {{
+    %w = mil.const() {{val = dense<GUARD>}} : tensor<f32>
+    %a = mil.maximum(%x, %w) : tensor<1x4xf32>
+    {guarded} : tensor<1x4xf32>
+    return %b
+  }}
+}}
+"""
+    module = ir.parse_module(text.replace("GUARD", "1e-12"))
+    assert {op.name for op in half.run(module, "ios17")} == operators
+    ir.verify(module)
+    assert not half.run(ir.parse_module(text.replace("GUARD", "1e-3")), "ios17")
+
+
 def test_the_epsilon_of_a_norm_becomes_the_smallest_half() -> None:
     module = ir.parse_module("""
 module @m {
