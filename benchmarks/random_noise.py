@@ -53,14 +53,29 @@ def disturbed(drawn: Drawn, seed: int = 0) -> onnx.ModelProto:
     return out
 
 
+#: Operators whose result has as many elements as their first operand's numbers ask for, and those whose later operands
+#: may ask for it.
+_BY_DATA = ("Compress", "NonMaxSuppression", "NonZero", "Unique")
+_BY_PARAMETERS = ("ConstantOfShape", "Expand", "OneHot", "Pad", "Range", "Reshape", "Resize", "Slice", "Tile", "TopK")
+
+
 def _sized(model: onnx.ModelProto) -> set[str]:
-    """The values whose sizes ONNX's inference knows."""
+    """The values whose sizes no numbers decide: those that ONNX's inference knows, and what is computed of them by
+    operators that it does not follow (GroupNormalization), but keep sizes."""
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    return {
+    known = {
         v.name
         for v in [*inferred.value_info, *inferred.output]
         if v.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in v.type.tensor_type.shape.dim)
     }
+    constants = {"", *(t.name for t in model.graph.initializer)}
+    known |= constants | {i.name for i in model.graph.input}
+    for node in model.graph.node:
+        if node.op_type in _BY_DATA or not known.issuperset(node.input):
+            continue
+        if node.op_type not in _BY_PARAMETERS or constants.issuperset(node.input[1:] or node.input):
+            known.update(node.output)
+    return known
 
 
 def _arrays(drawn: Drawn) -> dict[str, Array]:

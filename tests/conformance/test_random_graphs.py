@@ -6,11 +6,12 @@ import functools
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks import random_graphs
 from benchmarks.random_graphs import judge, takes
-from benchmarks.random_models import Drawn, draw, run
+from benchmarks.random_models import Drawn, draw, run, run_by_node
+from benchmarks.random_noise import disturbed
 from compiler.driver import Options
 from compiler.target import Target
 
@@ -46,3 +47,28 @@ def test_what_a_wrong_rule_makes_is_judged_wrong(tmp_path, monkeypatch):
     assert judge(drawn, TARGET)[0] == "proven"
     monkeypatch.setattr(random_graphs, "Options", functools.partial(Options, rules=[rules]))
     assert judge(drawn, TARGET)[0] == "wrong"
+
+
+def test_noise_reaches_what_inference_does_not_follow_but_not_what_numbers_size():
+    nodes = [
+        helper.make_node("GroupNormalization", ["x", "g", "g"], ["n"], num_groups=2),
+        helper.make_node("Compress", ["n", "c"], ["k"], axis=1),
+        helper.make_node("Selu", ["n"], ["y"]),
+        helper.make_node("Selu", ["k"], ["z"]),
+    ]
+    infos = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 3])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 3])]
+    outputs.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, None, 3]))
+    held = [numpy_helper.from_array(np.ones(4, np.float32), "g"), numpy_helper.from_array(np.array([True, False]), "c")]
+    graph = helper.make_graph(nodes, "g", infos, outputs, held)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10)
+    x = np.arange(12, dtype=np.float32).reshape(1, 4, 3)
+    noisy = {i for n in disturbed(Drawn(model, {"x": x})).graph.node for i in n.input if i.endswith("ed")}
+    assert {"n.Added"} <= noisy
+    assert not any(i.startswith(("k.", "z.")) for i in noisy)
+
+
+def test_a_model_run_node_by_node_gives_what_it_gives_as_a_whole():
+    drawn = draw(3, takes(TARGET))
+    for a, b in zip(run_by_node(drawn), run(drawn.model, drawn.inputs), strict=True):
+        np.testing.assert_array_equal(a, b)
