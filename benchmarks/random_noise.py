@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,9 @@ def disturbed(drawn: Drawn, seed: int = 0) -> onnx.ModelProto:
     Where noise may change how many elements there are (Compress), none is added.
     """
     numbers = np.random.default_rng(seed)
-    sized = _sized(drawn.model)
-    arrays = {o: a for o, a in _arrays(drawn).items() if a.dtype == np.float32 and o in sized}
+    every = _arrays(drawn)
+    sized = _sized(drawn.model, {n for n, a in {**drawn.inputs, **every}.items() if a.dtype.kind in "iu"})
+    arrays = {o: a for o, a in every.items() if a.dtype == np.float32 and o in sized}
     out = onnx.ModelProto()
     out.CopyFrom(drawn.model)
     del out.graph.node[:]
@@ -53,15 +55,13 @@ def disturbed(drawn: Drawn, seed: int = 0) -> onnx.ModelProto:
     return out
 
 
-#: Operators whose result has as many elements as their first operand's numbers ask for, and those whose later operands
-#: may ask for it.
-_BY_DATA = ("Compress", "NonMaxSuppression", "NonZero", "Unique")
-_BY_PARAMETERS = ("ConstantOfShape", "Expand", "OneHot", "Pad", "Range", "Reshape", "Resize", "Slice", "Tile", "TopK")
+#: Operators whose result has as many elements as floats or flags ask for.
+_BY_FLOATS = ("Compress", "NonMaxSuppression", "NonZero", "Range", "Resize", "Unique", "Upsample")
 
 
-def _sized(model: onnx.ModelProto) -> set[str]:
+def _sized(model: onnx.ModelProto, integers: Container[str]) -> set[str]:
     """The values whose sizes no numbers decide: those that ONNX's inference knows, and what is computed of them by
-    operators that it does not follow (GroupNormalization), but keep sizes."""
+    operators that it does not follow (GroupNormalization), unless it is an integer, which may be a size."""
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     known = {
         v.name
@@ -71,9 +71,9 @@ def _sized(model: onnx.ModelProto) -> set[str]:
     constants = {"", *(t.name for t in model.graph.initializer)}
     known |= constants | {i.name for i in model.graph.input}
     for node in model.graph.node:
-        if node.op_type in _BY_DATA or not known.issuperset(node.input):
+        if node.op_type in _BY_FLOATS or not known.issuperset(node.input):
             continue
-        if node.op_type not in _BY_PARAMETERS or constants.issuperset(node.input[1:] or node.input):
+        if not any(name in integers and name not in constants for name in node.input):
             known.update(node.output)
     return known
 
