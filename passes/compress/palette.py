@@ -24,8 +24,10 @@ from passes.compress.schemes import PALETTE_BITS, Linear, Palette
 
 Array = np.ndarray[Any, Any]
 
-#: As many points as halves can tell apart are clustered; more are put on a grid first.
-_MOST_POINTS = 1 << 16
+#: Floats are clustered in so many parts for each entry of a table, of as many elements each and again of as wide a step
+#: of their range; for no fewer than so many entries.
+_PARTS, _LEAST_ENTRIES = 64, 16
+_MOST_MOVES = 100
 #: What an element of no importance counts, in shares of the mean.
 _LEAST_MASS = 1e-4
 
@@ -137,15 +139,13 @@ def _uniform(part: Array, size: int) -> tuple[Array, Array]:
 def _clustered(part: Array, size: int, importance: Array | None) -> tuple[Array, Array]:
     """The table of the least error for the elements of one group, and the index of each element."""
     values, inverse, counts = _distinct(part)
-    if len(values) > _MOST_POINTS:
-        members, centres = _clustered_on_grid(part, size, importance)
-    else:
-        mass = counts if importance is None else np.bincount(inverse, importance, len(values))
-        labels, centres = clusters(values, size, mass)
-        members = labels[inverse]
+    mass = counts if importance is None else np.bincount(inverse, importance, len(values))
+    # Halves are few enough for the best there is; of floats there may be as many as elements.
+    many = part.dtype != np.float16 and len(values) > 2 * _parts(size)
+    labels, centres = (_nearly_best if many else clusters)(values, size, mass)
     table = np.zeros(size)
     table[: len(centres)] = centres
-    return table.astype(part.dtype), members.astype(np.uint8)
+    return table.astype(part.dtype), labels[inverse].astype(np.uint8)
 
 
 def _distinct(part: Array) -> tuple[Array, Array, Array]:
@@ -165,20 +165,30 @@ def _distinct(part: Array) -> tuple[Array, Array, Array]:
     return back.view(np.float16), rank[keys], count[present]
 
 
-def _clustered_on_grid(part: Array, size: int, importance: Array | None) -> tuple[Array, Array]:
-    """Clusters of f32 elements, found on 2^16 evenly spaced points and centred on the elements themselves."""
-    least, greatest = float(part.min()), float(part.max())
-    grid = np.rint((part.astype(np.float64) - least) * ((_MOST_POINTS - 1) / (greatest - least))).astype(np.intp)
-    mass = np.ones(part.shape) if importance is None else importance
-    totals = np.bincount(grid, mass, _MOST_POINTS)
-    used = np.flatnonzero(totals)
-    labels, _ = clusters(used.astype(np.float64), size, totals[used])
-    of_point = np.zeros(_MOST_POINTS, np.intp)
-    of_point[used] = labels
-    members = of_point[grid]
-    count = int(labels.max()) + 1
-    centres = np.bincount(members, mass * part, count) / np.bincount(members, mass, count)
-    return members, centres
+def _parts(entries: int) -> int:
+    return _PARTS * max(entries, _LEAST_ENTRIES)
+
+
+def _nearly_best(values: Array, count: int, weights: Array) -> tuple[Array, Array]:
+    """As :func:`clusters`, of neighbours that are taken together at first, and then moved to what is nearest until they
+    stay (Lloyd 1982), which for sorted values takes but sums up to each."""
+    values, n = values.astype(np.float64), len(values)
+    # As many of the values in each, but none wider than a step of their range, so that what lies far out is alone.
+    parts = _parts(count)
+    even = np.searchsorted(values, np.linspace(values[0], values[-1], parts))
+    starts = np.unique(np.concatenate([np.arange(parts) * n // parts, even[even < n]]))
+    mass = np.add.reduceat(weights.astype(np.float64), starts)
+    _, centres = clusters(np.add.reduceat(values * weights, starts) / mass, count, mass)
+    masses, sums = (np.concatenate([[0.0], np.cumsum(a)]) for a in (weights.astype(np.float64), values * weights))
+    ends = np.zeros(0, np.intp)
+    for _ in range(_MOST_MOVES):
+        before, ends = ends, np.searchsorted(values, (centres[1:] + centres[:-1]) / 2)
+        if np.array_equal(before, ends):
+            break
+        bounds = np.concatenate([[0], ends, [n]])
+        held = np.diff(masses[bounds])
+        centres = np.where(held > 0, np.diff(sums[bounds]) / np.where(held > 0, held, 1), centres)
+    return np.repeat(np.arange(len(centres)), np.diff(np.concatenate([[0], ends, [n]]))), centres
 
 
 def clusters(values: Array, count: int, weights: Array) -> tuple[Array, Array]:
