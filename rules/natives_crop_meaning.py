@@ -68,6 +68,8 @@ def _crops(b: RuleBuilder, m: Bindings, images: Value, boxes: Value) -> Value:
     dtype = dtype_of(m.x)
     size = _dims(m.x, 4)[2:]
     out = (m.target_height, m.target_width)
+    if min(out) < 1:
+        raise Decline("there is nothing to sample")
     form, _, order = m.box_coordinate_mode.partition("_")
     if form == "CENTER":
         order = order.removeprefix("SIZE_")

@@ -100,7 +100,8 @@ def test_wrong_rules_are_caught(rule: str, said: str) -> None:
 def test_numbers_of_narrow_types_are_compared_as_they_are(name: str) -> None:
     """Converting what was computed to the narrow type would round it, or cut its bits."""
     to = "mil.mul(x, 1.0)" if name == "f8e5m2" else 'mil.cast(x) {dtype = "int32"}'
-    text = f"stage lower\nrule r {{ match {{ y: {name} = onnx.Cast(x: f32) {{..a}} }} rewrite {{ y = {to} }} }}"
+    where = "where { not is_const(x) }"  # nothing in this library lowers constants
+    text = f"stage lower\nrule r {{ match {{ y: {name} = onnx.Cast(x: f32) {{..a}} }} {where} rewrite {{ y = {to} }} }}"
     files = [f for f in builtin().files if "lower" not in str(f.path)]
     p = Prover(Library([*files, parse(text, "t.rules")]), (), narrow.run)
     p.warm([p.library.rules["r"]])
