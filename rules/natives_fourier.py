@@ -35,8 +35,8 @@ def dft(b: RuleBuilder, m: Bindings) -> Value:
     parts, have = shape[-1], shape[axis]
     if m.inverse and m.onesided:
         count = length[0] if length is not None else 2 * (have - 1)
-        if have > count // 2 + 1:
-            raise Decline("there are more frequencies than the signal has, which onnxruntime does not leave out")
+        if have != count // 2 + 1:
+            raise Decline("there are more or fewer frequencies than the signal has, of which onnxruntime makes another")
         matrix, given = _real_matrix(have, count), 1
     else:
         n = length[0] if length is not None else have

@@ -29,6 +29,8 @@ def lower_computed_resize(b: RuleBuilder, m: Bindings) -> Value:
     """Resize along each axis of ``x`` by its scale."""
     shape, result = shape_of(m.x), shape_of(m.y)
     rank, mode, way = len(shape), m.r["mode"], m.r["coordinate_transformation_mode"]
+    if 0 in (*shape, *result):
+        raise Decline("there is nothing, or it becomes nothing")
     if shape == result:
         raise Decline("no axis changes its size, and onnxruntime copies whatever the scales are")
     if m.r["antialias"]:

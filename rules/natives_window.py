@@ -111,13 +111,17 @@ def window_pads(
 
     Raises:
         Decline: it rounds up and the sizes are not known; or a window is larger than the padded input, of which ONNX
-            makes one window by its way of rounding, and Core ML none; or windows start inside.
+            makes one window by its way of rounding, and Core ML none; or windows start inside; or the result is not
+            as large as padding by itself makes it.
     """
     dilations = dilations or [1] * len(kernel)
     if windows_start_inside(auto_pad, sizes, kernel, strides, dilations):
         raise Decline("windows lie so far apart that pads would be negative")
     out = list(explicit_pads(auto_pad, pads, sizes, kernel, strides, dilations))
     if auto_pad not in ("NOTSET", "", "VALID"):
+        known = [(d, r, s) for d, r, s in zip(sizes, results, strides) if isinstance(d, int) and isinstance(r, int)]
+        if any(-(-d // s) != r for d, r, s in known):
+            raise Decline("the result has another size than such pads give it")
         return tuple(out)
     for i, (size, result) in enumerate(zip(sizes, results)):
         reach = (kernel[i] - 1) * dilations[i] + 1

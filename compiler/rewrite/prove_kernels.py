@@ -21,6 +21,8 @@ onnxruntime, which divides integers, has one (core/providers/cpu/nn/pool_attribu
 A condition of Compress may be shorter than what it chooses from, says ONNX; of a longer one onnxruntime reads the
 beginning.
 
+What is made of a float by a Cast to integers that do not hold it is not defined.
+
 GroupNormalization has no kernel and is expanded as ONNX defines it, with the mean of squares less the square of the
 mean for the variance: where a group hardly varies beside its mean, little is left of the difference.
 
@@ -38,7 +40,7 @@ from typing import Any
 
 import numpy as np
 
-from compiler.ir import Function, Op, Value, from_numpy
+from compiler.ir import I32, I64, DType, Function, Op, Value, from_numpy
 from compiler.rewrite.prove_compare import ABSOLUTE
 
 Array = np.ndarray[Any, Any]
@@ -104,6 +106,8 @@ def astray(function: Function, known: Mapping[Value, Array]) -> str | None:
             return "a window larger than what it moves over"
         elif op.name == "onnx.MaxPool" and arrays[0] is not None and _has_nan(arrays[0]):
             return "the largest of what is no number"
+        elif op.name == "onnx.Cast" and arrays[0] is not None and _has_no_integer(arrays[0], op.attributes["to"]):
+            return "a number that the integer type does not have"
     return None
 
 
@@ -130,6 +134,15 @@ def _reaches_over(op: Op, x: Array) -> bool:
         return False
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations)]
     return any(s + before + behind < r for s, before, behind, r in zip(x.shape[2:], pads[:n], pads[n:], reach))
+
+
+def _has_no_integer(x: Array, to: DType) -> bool:
+    """Whether floats become integers of 32 or 64 bits that do not hold them, of which ONNX says nothing. (Of narrower
+    types the last bits are taken by all that computes them.)"""
+    if x.dtype.kind != "f" or to not in (I32, I64):
+        return False
+    with np.errstate(invalid="ignore"):
+        return bool((~(np.abs(x.astype(np.float64)) < 2.0 ** (to.bits - 1))).any())
 
 
 def _is_larger(skip: Array | None, x: Array | None) -> bool:
