@@ -39,7 +39,7 @@ class Edging(Varying):
                 refused after rules too.
         """
         kinds: list[Callable[[Recipe], Recipe]] = [self.emptied, self.lowered, self.at_rank_one, self.alone]
-        kinds += [self.turned, self.around_numbers]
+        kinds += [self.turned, self.around_numbers, self.outgrown]
         if self.pools.counts:
             kinds.append(self.counted)
         if far:
@@ -91,6 +91,23 @@ class Edging(Varying):
             at = self.rng.randint(0, len(dims))
             dims = (*dims[:at], 1, *dims[at:])
         return recipe.with_leaf(name, replace(leaf, array=leaf.array.reshape(dims), names=None))
+
+    def outgrown(self, recipe: Recipe) -> Recipe:
+        """One leaf has its elements several times over, along an axis of size 1 or a further one in front: what was
+        broadcast to others is what they are broadcast to."""
+        free = [n for n, leaf in recipe.leaves.items() if not leaf.pinned]
+        if not free:
+            return recipe
+        name = self.rng.choice(free)
+        leaf = recipe.leaves[name]
+        dims, times = leaf.array.shape, self.rng.choice((2, 3))
+        ones = [i for i, d in enumerate(dims) if d == 1]
+        if ones and self.rng.random() < 0.6:
+            at = self.rng.choice(ones)
+            dims = (*dims[:at], times, *dims[at + 1 :])
+        else:
+            dims = (times, *dims)
+        return recipe.with_leaf(name, replace(leaf, array=np.broadcast_to(leaf.array, dims).copy(), names=None))
 
     def at_another_rank(self, recipe: Recipe) -> Recipe:
         rank = _rank(recipe)

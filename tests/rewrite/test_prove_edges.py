@@ -159,6 +159,13 @@ def test_a_size_is_a_large_number_of_the_rule_or_one_more() -> None:
     assert {search.counted(recipe).leaves["x"].array.size for _ in range(30)} == {4096, 4097}
 
 
+def test_what_was_broadcast_becomes_what_others_are_broadcast_to(search: Search) -> None:
+    recipe = Recipe({"k": Leaf(np.full((1, 2), 3, np.float32))}, (), (Ref(leaf="k"),), 0)
+    drawn = [search.outgrown(recipe).leaves["k"].array for _ in range(40)]
+    assert {a.shape for a in drawn} == {(2, 2), (3, 2), (2, 1, 2), (3, 1, 2)}
+    assert all((a == 3).all() for a in drawn)
+
+
 def test_doubles_become_halves_as_in_onnxruntime() -> None:
     prover = prover_of(library_of(()))
     x = Leaf(np.array([1 + 2.0**-11 + 2.0**-30]), constant=True)  # beyond the middle of two halves; in f32 it is there
