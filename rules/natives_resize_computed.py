@@ -15,11 +15,8 @@ from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline
 from rules.natives import dtype_of, shape_of
 from rules.natives_resize import apply_matrices
-from rules.natives_resize_matrix import Array, onnx_matrix
+from rules.natives_resize_matrix import TIE, Array, onnx_matrix
 from rules.natives_shape import ints
-
-#: As in rules/natives_resize_matrix.py.
-_TIE = 1e-6
 
 #: Outputs of an axis times its inputs: what a package computes at every call.
 _MOST_WEIGHTS = 1 << 20
@@ -81,7 +78,7 @@ def _positions(b: RuleBuilder, have: int, want: int, scale: Value, way: str) -> 
 
 
 def _nearest(b: RuleBuilder, at: Value, have: int, how: str) -> Value:
-    tie = np.float32(0.5 + _TIE)
+    tie = np.float32(0.5 + TIE)
     match how:
         case "round_prefer_floor":
             whole = b.op("mil.ceil", [b.op("mil.sub", [at, tie])])

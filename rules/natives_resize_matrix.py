@@ -21,7 +21,7 @@ Array = np.ndarray[Any, Any]
 
 #: How far from the middle between two inputs a position still counts as the middle, in onnxruntime (since 1.32 at the
 #: latest; its definition in ONNX knows no such distance, and leaves the rounding of positions open).
-_TIE = 1e-6
+TIE = 1e-6
 #: Weights of a matrix, and rows of one: more than any image has, and less than fills a machine's memory.
 _LARGEST, _LONGEST = 1 << 26, 1 << 22
 
@@ -59,9 +59,9 @@ def nearest_index(at: Array, mode: str) -> Array:
     at = at.astype(np.float64)
     match mode:
         case "round_prefer_floor":
-            return np.ceil(at - (0.5 + _TIE))
+            return np.ceil(at - (0.5 + TIE))
         case "round_prefer_ceil":
-            return np.floor(at + (0.5 + _TIE))
+            return np.floor(at + (0.5 + TIE))
         case "floor":
             return np.floor(at)
         case "ceil":
