@@ -1,10 +1,12 @@
 """How many wrong variants of the library's rules are caught: by the checks at load time, or by the proof.
 
-    python -m benchmarks.mutation [--mutants 200] [--count 200] [--jobs 2] [--seed 0] [--stage fuse …]
+    python -m benchmarks.mutation [--mutants 200 | --every] [--count 200] [--jobs 2] [--seed 0] [--stage fuse …]
+                                  [--kind "condition dropped" …]
 
-Prints each variant as it is judged; then, by kind of mistake, how many are caught, and of each that is not with its
-place what it does on graphs that are looked for to tell it from the rule (see mutation_equivalence.py). Exit code 1
-below 99 % of those that are not equivalent. Only rules that hold themselves are mutated.
+With --every all variants of the stages are judged, in an order by the seed, not a sample of them. Prints each
+variant as it is judged; then, by kind of mistake, how many are caught, and of each that is not with its place what it
+does on graphs that are looked for to tell it from the rule (see mutation_equivalence.py). Exit code 1 below 99 % of
+those that are not equivalent. Only rules that hold themselves are mutated.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import random
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -22,7 +25,8 @@ import numpy as np
 
 from benchmarks.mutation_equivalence import judged
 from compiler.proving.library import library_of, prover_of
-from compiler.rewrite.mutate import Mutant, caught, sample
+from compiler.rewrite.library import Library
+from compiler.rewrite.mutate import Mutant, caught, mutants, sample
 
 
 def child(sender: Any, prover: Any, mutant: Mutant, count: int, seed: int) -> None:
@@ -46,19 +50,25 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--every", action="store_true", help="all variants, not a sample")
+    parser.add_argument("--kind", nargs="+", default=[], help="only these kinds of mistake")
     parser.add_argument("--stage", nargs="+", default=["upgrade", "canonicalize", "fuse", "lower"])
     options = parser.parse_args()
     library = library_of(())
     prover = prover_of(library)
     prover.warm([r for r in library.rules.values() if r.stage in options.stage])
-    stream = sample(library, tuple(options.stage), random.Random(options.seed))
+    stream = drawn(library, options)
     context = multiprocessing.get_context("fork")
     running: dict[Any, tuple[Any, Mutant]] = {}
     results: list[tuple[Mutant, str]] = []
     skipped = crashed = 0
-    while len(results) < options.mutants:
-        while len(running) < options.jobs:
-            mutant = next(stream)
+    ended = False
+    while (options.every or len(results) < options.mutants) and not (ended and not running):
+        while not ended and len(running) < options.jobs:
+            mutant = next(stream, None)
+            if mutant is None:
+                ended = True
+                break
             receiver, sender = context.Pipe(duplex=False)
             process = context.Process(target=child, args=(sender, prover, mutant, options.count, options.seed))
             process.start()
@@ -85,6 +95,19 @@ def main() -> int:
         process.terminate()
         process.join()
     return report(results, skipped, crashed)
+
+
+def drawn(library: Library, options: argparse.Namespace) -> Iterator[Mutant]:
+    """The variants to judge: a sample without end, or all."""
+    rng = random.Random(options.seed)
+    if options.every:
+        rules = [r for r in library.rules.values() if r.stage in options.stage]
+        every = [m for r in rules for m in mutants(r)]
+        rng.shuffle(every)
+        stream = iter(every)
+    else:
+        stream = sample(library, tuple(options.stage), rng)
+    return (m for m in stream if not options.kind or m.kind in options.kind)
 
 
 def report(results: list[tuple[Mutant, str]], skipped: int, crashed: int) -> int:
