@@ -234,13 +234,13 @@ def permutation_through(x: Value, r: Value, perm: Sequence[int], y: Value) -> tu
 # ---- slices
 
 
-def split_sizes(size: int, *cuts: Sequence[Array]) -> tuple[int, ...]:
+def split_sizes(size: int, *cuts: Sequence[int]) -> tuple[int, ...]:
     """The sizes of consecutive cuts, pairs of begin and end, of an axis of ``size``.
 
     Raises:
         Decline: they leave something out or overlap.
     """
-    ranges = [range(size)[int(b.item()) : int(e.item())] for b, e in cuts]
+    ranges = [range(size)[b:e] for b, e in cuts]
     if any(r.start != at for r, at in zip(ranges, [0, *(r.stop for r in ranges)])) or ranges[-1].stop != size:
         raise Decline("not one behind the other")
     if any(not len(r) for r in ranges):

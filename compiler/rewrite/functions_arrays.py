@@ -34,14 +34,21 @@ _elementwise("isfinite", np.isfinite, "Whether neither infinite nor NaN, element
 
 @register(1)
 def int_(x: Any) -> int:
-    """The integer part of a number, or the only element of an array."""
-    return int(np.asarray(x).item())
+    """The integer part of a number, or of the only element of an array; of more, the rule does not apply."""
+    return int(_only(x))
 
 
 @register(1)
 def float_(x: Any) -> float:
-    """A number, or the only element of an array, as a float."""
-    return float(np.asarray(x).item())
+    """A number, or the only element of an array, as a float; of more, the rule does not apply."""
+    return float(_only(x))
+
+
+def _only(x: Any) -> Any:
+    a = np.asarray(x)
+    if a.size != 1:
+        raise Decline("not one element")
+    return a.item()
 
 
 @register(1)
@@ -181,8 +188,11 @@ def concat(arrays: Sequence[Any], axis: int = 0) -> Any:
 
 @register(2)
 def reshape(x: Any, to: Sequence[int]) -> Any:
-    """The array `x` with another shape."""
-    return np.reshape(x, tuple(int(d) for d in np.asarray(to).reshape(-1)))
+    """The array `x` with another shape; where it has not as many elements, the rule does not apply."""
+    try:
+        return np.reshape(x, tuple(int(d) for d in np.asarray(to).reshape(-1)))
+    except ValueError:
+        raise Decline("the array does not have this shape") from None
 
 
 @register(2)
@@ -205,7 +215,7 @@ def expand_dims(x: Any, at: Any) -> Any:
 
 @register(2)
 def broadcast_to(x: Any, to: Sequence[int]) -> Any:
-    """The array `x` repeated to another shape."""
+    """The array `x` repeated to another shape; where it cannot be, the rule does not apply."""
     try:
         return np.broadcast_to(x, tuple(to))
     except ValueError:
