@@ -98,7 +98,13 @@ class Search(Solving):
         for test in rule.tests:
             module = build_graph(self.library, rule, test, test.before, outputs_of(test))
             for op in module.main.block.ops:
-                if op.name in self.entry.keys and self.entry.matcher.match(op, NO_TARGET) is not None:
+                if op.name not in self.entry.keys:
+                    continue
+                try:
+                    applies = self.entry.matcher.match(op, NO_TARGET) is not None
+                except Exception:  # a condition that raises: wrong, which the check finds out
+                    applies = True
+                if applies:
                     yield recipe_of(module, op)
                     break
 
