@@ -19,6 +19,7 @@ Rules of stage ``metal`` bring onnx.* here; ``passes/fuse_regions.py`` makes the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -242,7 +243,10 @@ def _shape(name: str, operands: Sequence[TensorType], attributes: Mapping[str, A
     first = operands[0].static_shape
     match name:
         case "metal.reshape" | "metal.broadcast" | "metal.slice" | "metal.strided":
-            return tuple(int(d) for d in attributes["shape"])
+            shape = tuple(int(d) for d in attributes["shape"])
+            if not _reaches(name, first, shape, attributes):
+                raise InferenceError(f"{name} to {list(shape)} does not fit a tensor of shape {list(first)}")
+            return shape
         case "metal.transpose":
             if sorted(attributes["perm"]) != list(range(len(first))):
                 raise InferenceError(f"{list(attributes['perm'])} is no order of {len(first)} dimensions")
@@ -273,6 +277,29 @@ def _shape(name: str, operands: Sequence[TensorType], attributes: Mapping[str, A
     return None
 
 
+def _reaches(name: str, x: tuple[int, ...], shape: tuple[int, ...], attributes: Mapping[str, Any]) -> bool:
+    """Whether a movement to ``shape`` finds an element of ``x`` for each that it gives."""
+    if any(n < 0 for n in shape):
+        return False
+    match name:
+        case "metal.reshape":
+            return math.prod(shape) == math.prod(x)
+        case "metal.broadcast":
+            return len(x) <= len(shape) and all(a in (1, b) for a, b in zip(reversed(x), reversed(shape)))
+        case "metal.slice":
+            starts, steps = attributes["starts"], attributes["steps"]
+            if not len(starts) == len(steps) == len(shape) == len(x):
+                return False
+            ends = [s + t * (n - 1) for s, t, n in zip(starts, steps, shape)]
+            return all(0 <= s < d and 0 <= e < d for s, e, n, d in zip(starts, ends, shape, x) if n)
+    strides = attributes["strides"]
+    if len(strides) != len(shape):
+        return False
+    reach = [s * (n - 1) for s, n in zip(strides, shape)]
+    low, high = (attributes["start"] + sum(f(0, r) for r in reach) for f in (min, max))
+    return 0 in shape or (low >= 0 and high < math.prod(x))
+
+
 def _check_scale(operands: Sequence[TensorType], attributes: Mapping[str, Any]) -> None:
     """That there is one scale, one for each index of the axis, or one for each block of them; and as many zeros."""
     dims, axis, block = operands[0].static_shape, attributes["axis"], attributes["block"]
@@ -285,6 +312,8 @@ def _check_scale(operands: Sequence[TensorType], attributes: Mapping[str, Any]) 
             wanted = dims[axis : axis + 1] if t.shape else ()
         if t.static_shape != wanted:
             raise InferenceError(f"metal.dequantize needs scales of shape {list(wanted)}, not {list(t.static_shape)}")
+        if t.static_shape != operands[1].static_shape:
+            raise InferenceError("metal.dequantize needs as many zero points as scales")
 
 
 DIALECT = MetalDialect()
