@@ -21,7 +21,10 @@ onnxruntime, which divides integers, has one (core/providers/cpu/nn/pool_attribu
 A condition of Compress may be shorter than what it chooses from, says ONNX; of a longer one onnxruntime reads the
 beginning.
 
-What is made of a float by a Cast to integers that do not hold it is not defined.
+What is made of a float by a Cast to integers that do not hold it is not defined. Nor is a sum of integers, or of their
+squares, that is more than they hold: onnxruntime gives the largest of them.
+
+The elements that TopK chooses come in any order where it is not asked to sort them.
 
 GroupNormalization has no kernel and is expanded as ONNX defines it, with the mean of squares less the square of the
 mean for the variance: where a group hardly varies beside its mean, little is left of the difference.
@@ -76,6 +79,8 @@ def inside(function: Function, known: Mapping[Value, Array]) -> float:
 
 _SKIPS = frozenset({"msft.SkipLayerNormalization", "msft.SkipSimplifiedLayerNormalization"})
 
+_SUMS = frozenset({"onnx.ReduceL1", "onnx.ReduceSum", "onnx.ReduceSumSquare"})
+
 _POOLS = frozenset({"onnx.AveragePool", "onnx.LpPool", "onnx.MaxPool"})
 
 #: Operators that multiply 8-bit integers, with how onnxruntime does it.
@@ -108,6 +113,10 @@ def astray(function: Function, known: Mapping[Value, Array]) -> str | None:
             return "the largest of what is no number"
         elif op.name == "onnx.Cast" and arrays[0] is not None and _has_no_integer(arrays[0], op.attributes["to"]):
             return "a number that the integer type does not have"
+        elif op.name in _SUMS and arrays[0] is not None and _overflows(op, arrays[0], *arrays[1:]):
+            return "a sum that the integer type does not hold"
+        elif op.name == "onnx.TopK" and not op.attributes["sorted"] and _several(op.results[0], op.attributes["axis"]):
+            return "the best elements in any order"
     return None
 
 
@@ -143,6 +152,24 @@ def _has_no_integer(x: Array, to: DType) -> bool:
         return False
     with np.errstate(invalid="ignore"):
         return bool((~(np.abs(x.astype(np.float64)) < 2.0 ** (to.bits - 1))).any())
+
+
+def _several(value: Value, axis: int) -> bool:
+    """Whether a value has more than one element along an axis."""
+    return value.shape is None or value.shape[axis] != 1
+
+
+def _overflows(op: Op, x: Array, given: Array | None = None) -> bool:
+    """Whether the sum of integers, or of their squares or sizes, along the axes is none of their type."""
+    if x.dtype.kind not in "iu":
+        return False
+    terms = x.astype(np.float64)
+    terms = terms**2 if op.name == "onnx.ReduceSumSquare" else np.abs(terms) if op.name == "onnx.ReduceL1" else terms
+    axes: tuple[int, ...] | None = () if op.attributes.get("noop_with_empty_axes") else None
+    if given is not None and given.size and x.ndim:
+        axes = tuple({int(a) % x.ndim for a in given.reshape(-1)})
+    sums, held = terms.sum(axis=axes), np.iinfo(x.dtype)
+    return bool(((sums > held.max) | (sums < held.min)).any())
 
 
 def _is_larger(skip: Array | None, x: Array | None) -> bool:
