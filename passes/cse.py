@@ -106,6 +106,8 @@ def _sweep(block: ir.Block, outer: list[dict[Hashable, ir.Op]], arrays: _Arrays)
         if twin is None:
             seen[key] = op
             continue
+        if any(ir.type_meet(a.type, b.type) is None for a, b in zip(op.results, twin.results)):
+            continue  # not all that a window operator of a target gives follows from its attributes
         for mine, theirs in zip(op.results, twin.results):
             known = ir.type_meet(theirs.type, mine.type)
             if known is not None:

@@ -17,10 +17,18 @@ def keep_outputs_apart(function: ir.Function) -> None:
     values: list[ir.Value] = []
     for v in function.outputs:
         if v in seen or v.op is None or v.constant is not None:
-            v = ir.Builder(function.block, end).op("metal.copy", [v]).result
+            v = _copied(ir.Builder(function.block, end), v)
         seen.add(v)
         values.append(v)
     end.operands = tuple(values)
+
+
+def _copied(b: ir.Builder, value: ir.Value) -> ir.Value:
+    """The value once more; of rows that are counted at run time, as many rows."""
+    if value.op is None or value.op.name != "metal.trim":
+        return b.op("metal.copy", [value]).result
+    rows, count = value.op.operands
+    return b.op("metal.trim", [b.op("metal.copy", [rows]).result, count]).result
 
 
 def merge_adjacent_slices(op: ir.Op) -> None:

@@ -21,7 +21,7 @@ def stored_quantized(b: RuleBuilder, x: Value, scale: Array, zero: Array | None,
         scale, block = scale.reshape(()), 0
     operands = [x, b.constant(scale, "metal")]
     if zero is not None and zero.any():
-        operands.append(b.constant(zero.astype(scale.dtype).reshape(scale.shape), "metal"))
+        operands.append(b.constant(zero.astype(np.float32).reshape(scale.shape), "metal"))
     out: Value = b.op("metal.dequantize", operands, {"axis": axis_, "block": block})
     return out
 
@@ -32,7 +32,7 @@ def transposed_weights(b: RuleBuilder, m: Bindings) -> Value:
         raise Decline("there is nothing to transpose")
     x = b.constant(np.ascontiguousarray(constant_of(m.w, "the weights").transpose(m.p)), "metal")
     scale = constant_of(m.s, "the scales")
-    zero = None if m.z is None else np.broadcast_to(constant_of(m.z, "the zero points"), scale.shape)
+    zero = None if m.z is None else constant_of(m.z, "the zero points")
     if m.k:
         scale, zero = scale.transpose(m.p), None if zero is None else zero.transpose(m.p)
     return stored_quantized(b, x, scale, zero, m.p.index(m.a), m.k)
@@ -60,26 +60,45 @@ def matmul_of_bits(b: RuleBuilder, m: Bindings) -> Value:
 
 def dequantize(b: RuleBuilder, m: Bindings) -> Value:
     """onnx.DequantizeLinear per tensor or per axis: ``(x − z) · s``; constants stay as they are stored."""
-    rank = len(shape(m.x))
+    rank, to = len(shape(m.x)), m.y.type.dtype
+    scale = constant_of(m.s, "the scale")
+    zero = None if m.z is None else constant_of(m.z, "the zero point")
+    if zero is not None and not zero.any():
+        zero = None
     if m.x.constant is not None:
-        scale = constant_of(m.s, "the scale")
-        zero = None if m.z is None else constant_of(m.z, "the zero point")
-        return stored_quantized(b, m.x, scale, zero, axis(m.a, rank) if rank else 0, m.k)
-    if m.k:
-        raise Decline("blocks of what is computed at run time")
+        x = m.x
+        a = axis(m.a, rank) if rank else 0
+        if zero is not None and zero.dtype.itemsize > 2:  # a float does not hold it, but may hold the difference
+            x, zero = b.constant(_difference(x.constant, zero, a, m.k), "metal"), None
+        if m.s.type.dtype is not to:
+            scale = scale.astype(np.float32)
+        out = stored_quantized(b, x, scale, zero, a, m.k)
+    else:
+        if m.k:
+            raise Decline("blocks of what is computed at run time")
 
-    def along(array: Array) -> Array:
-        if array.size == 1:
-            return array.reshape(())
-        return array.reshape([-1 if i == axis(m.a, rank) else 1 for i in range(rank)])
+        def along(array: Array) -> Array:
+            if array.size == 1:
+                return array.reshape(())
+            return array.reshape([-1 if i == axis(m.a, rank) else 1 for i in range(rank)])
 
-    scale = along(constant_of(m.s, "the scale"))
-    x = b.op("metal.cast", [m.x], {"to": m.s.type.dtype})
-    if m.z is not None:
-        zero = along(constant_of(m.z, "the zero point")).astype(scale.dtype)
-        if zero.any():
-            x = b.op("metal.sub", [x, b.constant(zero, "metal")])
-    out: Value = b.op("metal.mul", [x, b.constant(scale, "metal")])
-    if m.s.type.dtype is not m.y.type.dtype:
-        out = b.op("metal.cast", [out], {"to": m.y.type.dtype})
-    return out
+        x = m.x
+        if zero is not None and zero.dtype.itemsize > 2:
+            x, zero = b.op("metal.sub", [x, b.constant(along(zero), "metal")]), None
+        x = b.op("metal.cast", [x], {"to": ir.F32})
+        if zero is not None:
+            x = b.op("metal.sub", [x, b.constant(along(zero).astype(np.float32), "metal")])
+        out = b.op("metal.mul", [x, b.constant(along(scale).astype(np.float32), "metal")])
+    return out if out.type.dtype is to else b.op("metal.cast", [out], {"to": to})  # type: ignore[no-any-return]
+
+
+def _difference(x: Array, zero: Array, axis_: int, block: int) -> Array:
+    """What is left of integers of 32 bits without their zero points."""
+    if zero.size > 1 and block:
+        zero = np.repeat(zero, block, axis_)[tuple(map(slice, x.shape))]
+    elif zero.size > 1:
+        zero = zero.reshape([-1 if i == axis_ else 1 for i in range(x.ndim)])
+    left = x.astype(np.int64) - (zero.reshape(()) if zero.size == 1 else zero)
+    if np.abs(left).max(initial=0) >= 2**31:
+        raise Decline("differences to zero points that 32 bits do not hold")
+    return np.asarray(left.astype(x.dtype))

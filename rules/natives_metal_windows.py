@@ -14,6 +14,7 @@ from compiler.ir import Value
 from compiler.rewrite.build import Bindings, RuleBuilder
 from compiler.rewrite.functions import Decline, shape
 from rules.natives_metal import all_pads, constant_of, reshaped
+from rules.natives_pool import window_sizes
 from rules.natives_window import windows_start_inside
 
 
@@ -32,7 +33,11 @@ def _pool(b: RuleBuilder, m: Bindings, kind: str, inside: bool) -> Value:
     strides, dilations = m.s or (1,) * n, m.d or (1,) * n
     if windows_start_inside(m.a, dims[2:], m.k, strides, dilations):
         raise Decline("windows lie so far apart that pads would be negative")
+    if m.a.startswith("SAME") and any(d != 1 for d in dilations):
+        raise Decline("onnxruntime pads for windows that are not dilated")
     pads = all_pads(m.a, m.p, dims[2:], m.k, strides, dilations)
+    if (window_sizes(dims[2:], shape(m.y)[2:], m.k, strides, dilations, pads[:n], [(0, 0)] * n) == 0).any():
+        raise Decline("a window sees nothing but pads")
     attributes = {
         "kind": kind,
         "kernel": tuple(m.k),

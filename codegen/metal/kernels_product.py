@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from codegen.metal import index, kernels_simdgroup
-from codegen.metal.access import Access, quantized, static
+from codegen.metal.access import Access, quantized, register_type, static
 from codegen.metal.body import Body
 from codegen.metal.index import Index
 from codegen.metal.launch import Launch, Packing, Packings, independent, of_batch, operands
@@ -21,7 +21,7 @@ ROWS = 4
 def pack_matmul(op: ir.Op) -> Packings:
     """The right operand as vectors of neighbouring columns; it lies so already."""
     b = op.operands[1]
-    if b is None or static(b)[-1] % COLUMNS or kernels_simdgroup.fits(op):
+    if b is None or static(b)[-1] % COLUMNS or kernels_simdgroup.fits(op) or register_type(op.result.type) != "float":
         return {}
     constant = quantized(b)
     if constant is None:
@@ -51,8 +51,9 @@ def matmul(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Acce
     block[-2:] = [body.named("row", block[-2]), body.named("column", block[-1])]
     if len(batch) == 1:
         block[0] = body.named("batch", block[0])
-    kind = f"float{width}" if width > 1 else "float"
-    body.line(f"{kind} acc{f'[{rows}] = {{}}' if rows > 1 else f' = {zero(width)}'};")
+    kind = f"float{width}" if width > 1 else register_type(op.result.type)
+    nothing = "0" if kind == "int" else zero(width)
+    body.line(f"{kind} acc{f'[{rows}] = {{}}' if rows > 1 else f' = {nothing}'};")
     if width > 1 and not _blocked(b):
         body.hoist(b, _scales(b, Index(), block[-1]))
     k = body.loop("k", static(a)[-1])

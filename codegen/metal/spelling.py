@@ -27,6 +27,15 @@ _INTEGERS = {"remainder": "{0} % {1}", "floor_mod": "(({0} % {1}) + {1}) % {1}"}
 _FLOATS = {"remainder": "fmod({0}, {1})", "floor_mod": "{0} - floor({0} / {1}) * {1}"}
 
 
+#: Integers that are narrower than what they are computed in: what does not fit loses its upper bits, as in onnxruntime.
+_NARROW = {
+    "i8": ("char", -(2**7), 2**7 - 1), "u8": ("uchar", 0, 2**8 - 1),
+    "i16": ("short", -(2**15), 2**15 - 1), "u16": ("ushort", 0, 2**16 - 1),
+    "i4": ("", -8, 7), "u4": ("", 0, 15), "bool": ("", 0, 1),
+}  # fmt: skip
+_LEAVES_RANGE = frozenset({"neg", "abs", "add", "sub", "mul", "div", "cast"})
+
+
 def spelled(op: ir.Op, operands: Sequence[str]) -> str:
     """A function of one element, of expressions."""
     short = op.name.removeprefix("metal.")
@@ -34,10 +43,27 @@ def spelled(op: ir.Op, operands: Sequence[str]) -> str:
     if short == "cast":
         source = op.operands[0]
         assert source is not None
-        return operands[0] if register_type(source.type) == kind else f"{kind}({operands[0]})"
+        text = operands[0] if register_type(source.type) == kind else f"{kind}({operands[0]})"
+        return text if _holds(op.result.type, source.type) else _narrowed(op, text)
     table = _FLOATS if kind == "float" else _INTEGERS
     form = table[short] if short in table else SPELLED[short]
-    return form.format(*(f"({o})" if o.startswith("-") else o for o in operands))
+    text = form.format(*(f"({o})" if o.startswith("-") else o for o in operands))
+    return _narrowed(op, text) if short in _LEAVES_RANGE else text
+
+
+def _narrowed(op: ir.Op, text: str) -> str:
+    """What an operator gives as its own integers hold it."""
+    assert isinstance(op.result.type, ir.TensorType)
+    stored = _NARROW.get(op.result.type.dtype.name, ("",))[0]
+    return f"int({stored}({text}))" if stored else text
+
+
+def _holds(to: ir.Type, source: ir.Type) -> bool:
+    """Whether an integer type has all numbers of another one."""
+    assert isinstance(to, ir.TensorType)
+    assert isinstance(source, ir.TensorType)
+    wide, own = _NARROW.get(to.dtype.name), _NARROW.get(source.dtype.name)
+    return wide is None or (own is not None and wide[1] <= own[1] and own[2] <= wide[2])
 
 
 def zero(width: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import compiler.dialects.metal
 import compiler.dialects.onnx  # noqa: F401 (registers the dialects)
 from compiler import ir
 from passes import cse, dce
@@ -50,6 +51,17 @@ def test_attributes_results_and_types_of_numbers_count(graph):
     leaky = [b.op("onnx.LeakyRelu", [a], {"alpha": alpha}).result for alpha in (0.0, -0.0, 0.5, 0.5)]
     finish(f, b, *leaky)
     assert cse.run(module) == 1
+
+
+def test_results_of_other_shapes_are_kept_apart(graph):
+    module, f, b = graph
+    x = b.op("metal.reshape", [f.inputs[0]], {"shape": (1, 2, 3)}).result
+    w = b.op("metal.reshape", [f.inputs[1]], {"shape": (2, 1, 3)}).result
+    how = {"strides": (2,), "pads": (0,), "dilations": (1,), "group": 1}
+    types = [ir.TensorType(ir.F32, (1, 1, n)) for n in (7, 8, 7)]
+    f.set_outputs([b.op("metal.conv_transpose", [x, w], how, [t]).result for t in types], ["p", "q", "r"])
+    assert cse.run(module) == 1
+    assert [v.type for v in f.outputs] == types
 
 
 def test_constants_are_compared_by_content(graph):
