@@ -10,7 +10,7 @@ from codegen.metal.access import Access, register_type, static
 from codegen.metal.body import Body
 from codegen.metal.index import Index
 from codegen.metal.launch import WAIT, Launch, independent, operands
-from codegen.metal.spelling import literal
+from codegen.metal.spelling import literal, narrowed
 from compiler import ir
 from compiler.errors import UnsupportedError
 
@@ -61,6 +61,11 @@ def _start(body: Body, op: ir.Op) -> tuple[list[Index], str, str]:
     return at, kind, _JOINED[op.attributes["kind"]]
 
 
+def _settled(op: ir.Op) -> str:
+    """What the updates come to."""
+    return narrowed(op.result.type, "value") if op.attributes["kind"] in ("add", "mul") else "value"
+
+
 def scatter_elements(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[Access]) -> Launch:
     """An element looks through the indices of its row for its own, in order, so that equal indices need no atomics."""
     x, chosen, updates = operands(op)
@@ -81,7 +86,7 @@ def scatter_elements(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Seq
     body.close()
     if inside:
         body.close()
-    body.finish(op.result, at, "value", roots, outs)
+    body.finish(op.result, at, _settled(op), roots, outs)
     return independent(math.prod(static(x)))
 
 
@@ -102,7 +107,7 @@ def scatter_nd(body: Body, op: ir.Op, roots: Sequence[ir.Value], outs: Sequence[
     body.line(joined.format(body.element(updates, [*row, *at[depth:]])))
     body.close()
     body.close()
-    body.finish(op.result, at, "value", roots, outs)
+    body.finish(op.result, at, _settled(op), roots, outs)
     return independent(math.prod(static(x)))
 
 

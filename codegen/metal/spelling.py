@@ -44,17 +44,17 @@ def spelled(op: ir.Op, operands: Sequence[str]) -> str:
         source = op.operands[0]
         assert source is not None
         text = operands[0] if register_type(source.type) == kind else f"{kind}({operands[0]})"
-        return text if _holds(op.result.type, source.type) else _narrowed(op, text)
+        return text if _holds(op.result.type, source.type) else narrowed(op.result.type, text)
     table = _FLOATS if kind == "float" else _INTEGERS
     form = table[short] if short in table else SPELLED[short]
     text = form.format(*(f"({o})" if o.startswith("-") else o for o in operands))
-    return _narrowed(op, text) if short in _LEAVES_RANGE else text
+    return narrowed(op.result.type, text) if short in _LEAVES_RANGE else text
 
 
-def _narrowed(op: ir.Op, text: str) -> str:
-    """What an operator gives as its own integers hold it."""
-    assert isinstance(op.result.type, ir.TensorType)
-    stored = _NARROW.get(op.result.type.dtype.name, ("",))[0]
+def narrowed(type_: ir.Type, text: str) -> str:
+    """What was computed, as integers of its type hold it."""
+    assert isinstance(type_, ir.TensorType)
+    stored = _NARROW.get(type_.dtype.name, ("",))[0]
     return f"int({stored}({text}))" if stored else text
 
 

@@ -21,6 +21,15 @@ EXACT = {
           a = Cast <to = 3> (k) y = Cast <to = 6> (a) b = Add (l, l) z = Cast <to = 1> (b) }""",
         {"k": np.array([300, -129, 127, 70000], np.int32), "l": np.array([1, 127, 128, 255], np.uint8)},
     ),
+    "what is added to a byte is cut, too": (
+        """g (uint8[2,3] x, int64[2,2] i, uint8[2,2] u) => (float[2,3] y) {
+          a = ScatterElements <axis = 1, reduction = "add"> (x, i, u) y = Cast <to = 1> (a) }""",
+        {
+            "x": np.array([[250, 1, 2], [3, 4, 255]], np.uint8),
+            "i": np.array([[0, 0], [2, 1]]),
+            "u": np.array([[5, 7], [1, 255]], np.uint8),
+        },
+    ),
     "floats are cut to bytes": (
         "g (float[3] x) => (int32[3] y) { a = Cast <to = 2> (x) y = Cast <to = 6> (a) }",
         {"x": np.array([300.7, 12.5, 255.9], np.float32)},
