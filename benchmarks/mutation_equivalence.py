@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
@@ -71,9 +71,10 @@ def judged(prover: Prover, mutant: Mutant, count: int, seed: int) -> Judgement:
         searched = mutated(prover, rule)
     except RuleError as e:
         return Judgement(False, f"the condition negated is no rule: {e.diagnostics[0].message}")
+    near = list(_matched(prover, original, seed, 2 * count)) if condition is not None else []
     pair = _Pair(prover.checker(original), mutated(prover, mutant.rule).checker(mutant.rule), mutant.kind in _WEAKER)
     seen: Counter[str] = Counter()
-    wrong = _tried(pair, _own(searched, rule, seed, _ATTEMPTS * count), seen, count)
+    wrong = _tried(pair, _own(searched, rule, seed, _ATTEMPTS * count, near), seen, count)
     where = "drawn for it"
     if wrong is None and pair.weaker and spoken(seen) < LEAST:
         where = "drawn for it and for other rules"
@@ -138,11 +139,29 @@ def _tried(
     return None
 
 
-def _own(prover: Prover, rule: s.Rule, seed: int, attempts: int) -> Iterator[tuple[Search, Instance]]:
-    """Graphs drawn for the rule, then those brought to an edge."""
-    rng = random.Random(f"{seed} {rule.name} again")
+def _searches(prover: Prover, rule: s.Rule, rng: random.Random) -> list[Search]:
     entries = [e for e in prover.traced.stage(rule.stage).entries if e.rule.name == rule.name]
-    searches = [Search(e, prover.traced, prover.seeds, rng, prover.targets) for e in entries]
+    return [Search(e, prover.traced, prover.seeds, rng, prover.targets) for e in entries]
+
+
+def _matched(prover: Prover, rule: s.Rule, seed: int, attempts: int) -> Iterator[Recipe]:
+    """Graphs to which the rule itself applies: one step from some of them it does not."""
+    searches = _searches(prover, rule, random.Random(f"{seed} {rule.name} near"))
+    for search in searches:
+        for _ in range(attempts // len(searches)):
+            search.attempt()
+        for kept in search.archive.values():
+            yield from kept
+
+
+def _own(
+    prover: Prover, rule: s.Rule, seed: int, attempts: int, near: Sequence[Recipe] = ()
+) -> Iterator[tuple[Search, Instance]]:
+    """Graphs drawn for the rule, then those brought to an edge. ``near``: graphs from which one may start."""
+    rng = random.Random(f"{seed} {rule.name} again")
+    searches = _searches(prover, rule, rng)
+    for search in searches:
+        search.shown += near
     for i in range(attempts):
         search = rng.choice(searches)
         instance = search.attempt()

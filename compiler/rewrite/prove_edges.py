@@ -7,6 +7,7 @@ known only when it runs.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -39,7 +40,7 @@ class Edging(Varying):
                 refused after rules too.
         """
         kinds: list[Callable[[Recipe], Recipe]] = [self.emptied, self.lowered, self.at_rank_one, self.alone]
-        kinds += [self.turned, self.around_numbers, self.outgrown]
+        kinds += [self.turned, self.around_numbers, self.outgrown, self.regrouped]
         if self.pools.counts:
             kinds.append(self.counted)
         if far:
@@ -200,6 +201,40 @@ class Edging(Varying):
                     array = leaf.array.copy()
                     array.flat[i] += 1 if array.dtype.kind != "f" else abs(array.flat[i]) / 8 or 0.125
                     yield recipe.with_leaf(name, replace(leaf, array=array))
+        for name, leaf in self._lists(recipe):
+            for i, j in itertools.pairwise(range(min(leaf.array.size, _SHORT))):
+                if leaf.array[i] != leaf.array[j]:
+                    order = [*range(i), j, i, *range(j + 1, leaf.array.size)]
+                    yield recipe.with_leaf(name, replace(leaf, array=leaf.array[order]))
+
+    def _lists(self, recipe: Recipe) -> list[tuple[str, Leaf]]:
+        """Constant lists of more than one whole number, which may be a shape; those that an example fixes too."""
+        return [
+            (n, leaf)
+            for n, leaf in recipe.leaves.items()
+            if leaf.constant and leaf.array.dtype.kind == "i" and leaf.array.ndim == 1 < leaf.array.size
+        ]
+
+    def regrouped(self, recipe: Recipe) -> Recipe:
+        """A list that may be a shape is another one of as many elements."""
+        lists = self._lists(recipe)
+        if not lists:
+            return recipe
+        name, leaf = self.rng.choice(lists)
+        return recipe.with_leaf(name, self.regroup(leaf))
+
+    def regroup(self, leaf: Leaf) -> Leaf:
+        """Two numbers of a list are exchanged, or one takes a factor from another."""
+        i, j = self.rng.sample(range(leaf.array.size), 2)
+        array = leaf.array.copy()
+        factors = [f for f in (2, 3, 5, 7) if array[i] > 0 and array[j] > 0 and array[i] % f == 0]
+        if factors and self.rng.random() < 0.6:
+            by = self.rng.choice(factors)
+            array[i] //= by
+            array[j] *= by
+        else:
+            array[i], array[j] = array[j], array[i]
+        return replace(leaf, array=array)
 
     def levelled(self, recipe: Recipe) -> Recipe:
         """All sizes are the same; perhaps all but 1."""

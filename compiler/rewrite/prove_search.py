@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from compiler.ir import TensorType
+from compiler.ir import Op, TensorType
 from compiler.rewrite import prove_values as draw
 from compiler.rewrite import syntax as s
 from compiler.rewrite.driver import NO_TARGET
@@ -98,15 +98,16 @@ class Search(Solving):
         for test in rule.tests:
             module = build_graph(self.library, rule, test, test.before, outputs_of(test))
             for op in module.main.block.ops:
-                if op.name not in self.entry.keys:
-                    continue
-                try:
-                    applies = self.entry.matcher.match(op, NO_TARGET) is not None
-                except Exception:  # a condition that raises: wrong, which the check finds out
-                    applies = True
-                if applies:
+                if op.name in self.entry.keys and self._applies(op):
                     yield recipe_of(module, op)
                     break
+
+    def _applies(self, op: Op) -> bool:
+        """Whether the variant matches, or raises in place of an answer, which must be found out too."""
+        try:
+            return self.entry.matcher.match(op, NO_TARGET) is not None
+        except Exception:  # whatever a condition may raise
+            return True
 
     # ---- one attempt
 
@@ -151,7 +152,7 @@ class Search(Solving):
             yield from self._matching(self.edge(self.rng.choice(kept), far))
 
     def neighbours(self) -> Iterator[Instance]:
-        """Of graphs whose attributes are next to those of one that matched, those that the rule still matches."""
+        """Of graphs with an attribute or list next to that of one that matched, those that the rule still matches."""
         for kept in self.archive.values():
             for base in self.rng.sample(kept, min(_BASES, len(kept))):
                 for recipe in self.stepped(base):
@@ -160,9 +161,12 @@ class Search(Solving):
     def _matching(self, recipe: Recipe) -> Iterator[Instance]:
         try:
             realized = realize(recipe)
-            found, _ = self.match(recipe, realized)
         except Exception:  # no valid graph, as inference of mil runs rules and may raise anything
             return
+        try:
+            found, _ = self.match(recipe, realized)
+        except Exception:  # a condition that raises: wrong if the graph is valid, which the check finds out
+            found = -1
         if found is not None:
             yield Instance(recipe, realized, found)
 
@@ -170,11 +174,7 @@ class Search(Solving):
         """A graph that matched with dimensions that are open or the same, if the rule still matches it: what types turn
         down where sizes are known and differ has to be right by the rule's own conditions where that is not so."""
         recipe = symbolic(recipe, self.rng) if self.rng.random() < 0.5 else self.levelled(recipe)
-        try:
-            found, _ = self.match(recipe, realize(recipe))
-        except Exception:  # no valid graph, as inference of mil runs rules and may raise anything
-            return None
-        return recipe if found is not None else None
+        return next((i.recipe for i in self._matching(recipe)), None)
 
     def draw(self) -> Recipe | None:
         rng = self.rng

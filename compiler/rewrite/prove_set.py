@@ -44,7 +44,8 @@ class Setting(Edging):
         """The graph in which ``what`` is ``wish``."""
         match what:
             case s.Name(name, _):
-                return self._set_name(name, wish, recipe)
+                told = next((b.value for b in self.variant.let if b.id == name), None)
+                return self._set_name(name, wish, recipe) if told is None else self.set(told, wish, found, recipe)
             case s.Call(callee, (s.Name(name, _), *_), _, _, _):
                 if callee in ("rank", "dim", "shape", "dims", "size", "len", "prod", "dtype"):
                     return self._set_type(callee, name, what, wish, found, recipe)

@@ -171,6 +171,8 @@ class Solving(Setting):
             name = self.rng.choice(sorted(leaves))
             leaf = recipe.leaves[name]
             dims = leaf.array.shape
+            if leaf.constant and leaf.array.dtype.kind == "i" and len(dims) == 1 < dims[0] and self.rng.random() < 0.3:
+                return recipe.with_leaf(name, self.regroup(leaf))
             if self.rng.random() < 0.6:
                 around = [v.type.static_shape for v in found.values() if _is_static(v)]
                 dims = draw.like(self.rng, self.rng.choice([dims, *around, *around]))
