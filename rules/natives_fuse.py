@@ -354,7 +354,7 @@ def transposed_filters(k: Array, filters: Array, group: int) -> Array:
 
 def shifted_bias(k: Array, filters: Array, group: int) -> Array:
     """What a convolution without padding makes of an input that is ``k`` on each channel: one number for an output."""
-    each: Array = (filters * filters_by_input(k, filters, group)).reshape(filters.shape[0], -1).sum(axis=1)
+    each: Array = (filters * filters_by_input(k, filters, group)).sum(axis=tuple(range(1, filters.ndim)))
     return each
 
 

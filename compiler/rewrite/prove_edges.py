@@ -44,7 +44,7 @@ class Edging(Varying):
         if self.pools.counts:
             kinds.append(self.counted)
         if far:
-            kinds += [self.at_another_rank, self.of_any_type, self.open_ended, self.enlarged]
+            kinds += [self.at_another_rank, self.of_any_type, self.open_ended, self.enlarged, self.stretched]
         return self.rng.choice(kinds)(recipe)
 
     def emptied(self, recipe: Recipe) -> Recipe:
@@ -148,6 +148,28 @@ class Edging(Varying):
             array = np.ascontiguousarray(array[tuple(slice(0, 1 if i in axes else None) for i in range(array.ndim))])
         names = tuple(f"{name}{i}" if i in axes else d for i, d in enumerate(array.shape))
         return recipe.with_leaf(name, replace(leaf, array=array, names=names))
+
+    def stretched(self, recipe: Recipe) -> Recipe:
+        """An axis of an input that is not known before the graph runs is of size 1 then, and a constant has more along
+        it: the input is broadcast, and no type says so."""
+        inputs = [n for n, leaf in recipe.leaves.items() if not leaf.constant and leaf.array.ndim]
+        wide = [n for n, leaf in recipe.leaves.items() if leaf.constant and not leaf.pinned and leaf.array.size]
+        if not inputs or not wide:
+            return recipe
+        name, by = self.rng.choice(inputs), self.rng.choice(wide)
+        leaf, constant = recipe.leaves[name], recipe.leaves[by]
+        dims = leaf.array.shape
+        axis = self.rng.randrange(len(dims))
+        back = len(dims) - axis
+        own = (*(1,) * (back - constant.array.ndim), *constant.array.shape)
+        if own[-back] == 1:
+            own = (*own[: len(own) - back], self.rng.choice((2, 3)), *own[len(own) - back + 1 :])
+        array = np.ascontiguousarray(leaf.array.take([0], axis)) if dims[axis] else np.zeros((1,), leaf.array.dtype)
+        array = np.broadcast_to(array, (*dims[:axis], 1, *dims[axis + 1 :])).copy()
+        names = tuple(f"{name}{i}" if i == axis else d for i, d in enumerate(array.shape))
+        wider = np.broadcast_to(constant.array, own).copy()
+        recipe = recipe.with_leaf(name, replace(leaf, array=array, names=names))
+        return recipe.with_leaf(by, replace(constant, array=wider, names=None))
 
     def enlarged(self, recipe: Recipe) -> Recipe:
         """What the rule wants constant is so large that any two of them overflow together, and all else is 0: what the

@@ -19,6 +19,8 @@ WEIGHTS = {"f32": 60, "f16": 20, "i64": 12, "i32": 10, "bool": 6, "f64": 4, "u8"
 #: Drawn only where nothing else is allowed: onnxruntime has few kernels for them.
 RARE = {"bf16", "u1", "u2", "u3", "u6", "i2", "u4", "i4", "c64", "c128", "string"}
 SIZES = (1, 1, 2, 2, 3, 3, 4, 5, 7)
+#: Elements of the largest tensor for a proof.
+_LARGEST = 4200
 #: Scales of quantized tensors: positive, and such that 8 bits are neither all cut off nor all zero.
 SCALES = (0.004, 0.5)
 _SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.5, 1.125, 2.0, 3.0, 1e-3, -1e-3)
@@ -43,7 +45,7 @@ def size(rng: random.Random, extra: Sequence[int] = ()) -> int:
 
 def small(dims: Sequence[int]) -> bool:
     """Whether a tensor of this shape is one for a proof."""
-    return all(d >= 0 for d in dims) and math.prod(dims) <= 4200
+    return all(d >= 0 for d in dims) and math.prod(dims) <= _LARGEST
 
 
 def shape(rng: random.Random, rank: int | None = None, extra: Sequence[int] = ()) -> tuple[int, ...]:
@@ -185,7 +187,7 @@ def factors(rng: random.Random, dims: Sequence[int], length: int) -> list[int]:
     while len(out) < length:
         at = rng.randrange(len(out)) if out else 0
         n = out[at] if out else 1
-        by = rng.choice([d for d in range(1, n + 1) if n % d == 0] or [1])
+        by = rng.choice([d for d in range(1, min(n, _LARGEST) + 1) if n % d == 0] or [1])
         out[at : at + 1] = rng.choice(([by, n // by], [n // by, by])) if n else [0, 1]
     if out and rng.random() < 0.3:
         out[rng.randrange(len(out))] = rng.choice((-1, -1, 0))

@@ -166,6 +166,35 @@ def test_what_was_broadcast_becomes_what_others_are_broadcast_to(search: Search)
     assert all((a == 3).all() for a in drawn)
 
 
+def test_a_list_is_regrouped_to_as_many_elements(search: Search) -> None:
+    to = Leaf(np.array([2, 6, 5]), True)
+    seen = {tuple(search.regroup(to).array.tolist()) for _ in range(100)}
+    assert {(1, 12, 5), (4, 3, 5), (2, 2, 15), (6, 2, 5)} <= seen
+    assert all(np.prod(dims) == 60 for dims in seen)
+
+
+def test_an_input_of_open_size_is_broadcast_to_a_constant(search: Search) -> None:
+    x, k = Leaf(np.ones((4, 3), np.float32)), Leaf(np.full((1,), 2.0, np.float32), True)
+    recipe = Recipe({"x": x, "k": k}, (Node("onnx.Mul", (Ref(leaf="x"), Ref(leaf="k")), {}),), (Ref(node=0),), 0)
+    for _ in range(20):
+        other = search.stretched(recipe)
+        names = other.leaves["x"].names
+        assert names is not None
+        back = 2 - next(i for i, d in enumerate(names) if isinstance(d, str))
+        assert other.leaves["x"].array.shape[-back] == 1
+        assert other.leaves["k"].array.shape[-back] > 1
+        realize(other)
+
+
+@pytest.mark.parametrize(
+    ("name", "condition"), [("depth_to_space_dcr", 1), ("depth_to_space_dcr", 2), ("group_norm", 3), ("set_row", 2)]
+)
+def test_a_condition_on_shapes_is_missed(name: str, condition: int) -> None:
+    prover = prover_of(library_of(()))
+    dropped = [m for m in mutants(prover.library.rules[name]) if m.kind == "condition dropped"]
+    assert mutated(prover, dropped[condition].rule).prove(dropped[condition].rule, 200).wrong
+
+
 def test_doubles_become_halves_as_in_onnxruntime() -> None:
     prover = prover_of(library_of(()))
     x = Leaf(np.array([1 + 2.0**-11 + 2.0**-30]), constant=True)  # beyond the middle of two halves; in f32 it is there
