@@ -17,7 +17,7 @@ import onnx
 from onnx import defs, shape_inference
 
 from compiler import ir
-from compiler.dialects import onnx_msft, onnx_proto, onnx_regions
+from compiler.dialects import onnx_msft, onnx_proto, onnx_regions, onnx_restrictions
 from compiler.dialects.onnx_contents import LIMIT, Contents, Memo, contents, is_known, product
 from compiler.dialects.onnx_schema import DOMAINS, make_node, versions
 
@@ -120,6 +120,7 @@ def _infer(
 ) -> list[ir.Type]:
     if results is None:
         results = result_count(defn, operands, attributes)
+    onnx_restrictions.check(defn, operands, attributes)
     if (
         attributes.get("num_outputs", results) != results
     ):  # onnx's inference would run past the end, and the process down
@@ -135,8 +136,6 @@ def _infer(
     if defn.name == "onnx.Slice" and not {1, 2} <= {i for i, _, _ in given}:
         return [_sliced(operands, given)]
     if defn.name == "onnx.GroupNormalization" and operands[0] is not None:
-        if attributes["num_groups"] < 1:
-            raise ir.InferenceError(f"{defn.name}: num_groups is {attributes['num_groups']}")
         return [operands[0].type]  # of what it is composed of, ONNX's inference knows no shape
     if defn.name in _STANDARD:
         types = _ask_onnx(ir.lookup(_STANDARD[defn.name]), operands, attributes, given, results)

@@ -15,8 +15,15 @@ from compiler.rewrite.function_table import FUNCTIONS, Decline, Function, regist
 
 @register(2)
 def cast(x: Any, to: DType) -> Any:
-    """The array `x` with the elements converted to another type."""
-    return np.asarray(x).astype(to.numpy)
+    """The array `x` with the elements converted to another type; where an integer does not hold one, the rule does not
+    apply."""
+    array = np.asarray(x)
+    if to.is_integer and array.dtype.kind in "iuf" and array.size:
+        least, most = array.min().item(), array.max().item()
+        info = np.iinfo(to.numpy)
+        if not (info.min <= least and most <= info.max):
+            raise Decline(f"a number is too large for {to}")
+    return array.astype(to.numpy)
 
 
 def _elementwise(name: str, fn: Callable[..., Any], doc: str) -> None:

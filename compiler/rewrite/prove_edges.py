@@ -41,6 +41,7 @@ class Edging(Varying):
         """
         kinds: list[Callable[[Recipe], Recipe]] = [self.emptied, self.lowered, self.at_rank_one, self.alone]
         kinds += [self.turned, self.around_numbers, self.outgrown, self.regrouped]
+        kinds += [self.of_one, self.deepened, self.by_one, self.magnified]
         if self.pools.counts:
             kinds.append(self.counted)
         if far:
@@ -92,6 +93,38 @@ class Edging(Varying):
             at = self.rng.randint(0, len(dims))
             dims = (*dims[:at], 1, *dims[at:])
         return recipe.with_leaf(name, replace(leaf, array=leaf.array.reshape(dims), names=None))
+
+    def of_one(self, recipe: Recipe) -> Recipe:
+        """Each leaf is a number or a list of one, or some are: what has a higher rank than what."""
+        leaves = dict(recipe.leaves)
+        often = self.rng.choice((0.5, 1.0))
+        for n, leaf in recipe.leaves.items():
+            if not leaf.pinned and self.rng.random() < often:
+                leaves[n] = self.redrawn(leaf, recipe, (1,) * self.rng.choice((0, 0, 1, 1, 2)))
+        return replace(recipe, leaves=leaves)
+
+    def deepened(self, recipe: Recipe) -> Recipe:
+        """One leaf has axes of size 1 in front of its own until its rank is the highest, or above it."""
+        free = [n for n, leaf in recipe.leaves.items() if not leaf.pinned]
+        if not free:
+            return recipe
+        name = self.rng.choice(free)
+        leaf = recipe.leaves[name]
+        more = max(_rank(recipe) + self.rng.choice((0, 1)) - leaf.array.ndim, 1)
+        return recipe.with_leaf(
+            name, replace(leaf, array=leaf.array.reshape((1,) * more + leaf.array.shape), names=None)
+        )
+
+    def by_one(self, recipe: Recipe) -> Recipe:
+        """One dimension of one leaf is one more or one less."""
+        free = [n for n, leaf in recipe.leaves.items() if not leaf.pinned and leaf.array.ndim]
+        if not free:
+            return recipe
+        name = self.rng.choice(free)
+        leaf = recipe.leaves[name]
+        dims = list(leaf.array.shape)
+        dims[self.rng.randrange(len(dims))] += self.rng.choice((-1, 1))
+        return recipe.with_leaf(name, self.redrawn(leaf, recipe, tuple(dims))) if min(dims) > 0 else recipe
 
     def outgrown(self, recipe: Recipe) -> Recipe:
         """One leaf has its elements several times over, along an axis of size 1 or a further one in front: what was
@@ -195,13 +228,26 @@ class Edging(Varying):
         return self.resized(recipe, self.rng.choice(sizes), to) if sizes else recipe
 
     def around_numbers(self, recipe: Recipe) -> Recipe:
-        """The inputs are near numbers that the rule mentions: on either side of where it cuts off."""
+        """The inputs are near numbers that the rule mentions, on either side of where it cuts off, or of their size."""
         near = [v + by for v in self.pools.numbers if abs(v) < 1e4 for by in (-1.0, -0.25, 0.25, 1.0)]
+        if self.rng.random() < 0.4:
+            near = [v * by for v in self.pools.numbers if v for by in (-1.0, -0.5, -0.1, 0.1, 0.5, 1.0)]
         leaves = dict(recipe.leaves)
         for n, leaf in recipe.leaves.items():
             if near and leaf.array.dtype.kind == "f" and not leaf.pinned and not leaf.within and not leaf.constant:
                 array = np.array([self.rng.choice(near) for _ in range(leaf.array.size)]).reshape(leaf.array.shape)
                 leaves[n] = replace(leaf, array=array.astype(leaf.array.dtype))
+        return replace(recipe, leaves=leaves)
+
+    def magnified(self, recipe: Recipe) -> Recipe:
+        """The inputs are several times as large: beyond where what is nearly linear about 0 levels out."""
+        leaves = dict(recipe.leaves)
+        for n, leaf in recipe.leaves.items():
+            if leaf.array.dtype.kind == "f" and not leaf.pinned and not leaf.within and not leaf.constant:
+                with np.errstate(over="ignore"):
+                    leaves[n] = replace(
+                        leaf, array=np.asarray(leaf.array * self.rng.choice((4, 16))).astype(leaf.array.dtype)
+                    )
         return replace(recipe, leaves=leaves)
 
     def stepped(self, recipe: Recipe) -> Iterator[Recipe]:

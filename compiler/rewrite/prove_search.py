@@ -38,6 +38,10 @@ _OPENED = 0.15
 _BASES = 3
 #: How often such a one is tried with constants of extreme size.
 _EXTREME = 0.05
+#: How often one that is varied is brought to an edge.
+_EDGED = 0.1
+#: How many graphs are brought to an edge for each that the rule should still match there.
+_TRIES = 4
 #: How many instances are kept to be varied, per rewrite of the rule.
 _ARCHIVE = 24
 
@@ -146,10 +150,16 @@ class Search(Solving):
         return None
 
     def extremes(self, count: int, far: bool = False) -> Iterator[Instance]:
-        """Of ``count`` graphs that matched, brought to an edge, those that the rule still matches."""
+        """Of graphs that matched, brought to an edge, those that the rule still matches: ``count``, or fewer if that is
+        rarely so."""
         kept = [r for found in self.archive.values() for r in found]
-        for _ in range(count if kept else 0):
-            yield from self._matching(self.edge(self.rng.choice(kept), far))
+        found = 0
+        for _ in range(_TRIES * count if kept else 0):
+            for instance in self._matching(self.edge(self.rng.choice(kept), far)):
+                found += 1
+                yield instance
+            if found == count:
+                break
 
     def neighbours(self) -> Iterator[Instance]:
         """Of graphs with an attribute or list next to that of one that matched, those that the rule still matches."""
@@ -184,7 +194,7 @@ class Search(Solving):
             recipe = rng.choice(self.archive[least] if rng.random() < 0.3 else kept)
             for _ in range(rng.randint(1, 3)):
                 recipe = self.vary(recipe)
-            return recipe
+            return self.edge(recipe) if rng.random() < _EDGED else recipe
         if self.shown and rng.random() < 0.3:
             recipe = rng.choice(self.shown)
             leaves = {n: self.redrawn(leaf, recipe) if not leaf.constant else leaf for n, leaf in recipe.leaves.items()}

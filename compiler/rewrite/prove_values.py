@@ -134,7 +134,7 @@ def _floats(rng: random.Random, gen: Any, n: int, low: float | None, high: float
         return np.asarray(gen.integers(-3, 4, n)).astype(np.float64)
     if kind < 0.75:
         return np.asarray(np.abs(gen.standard_normal(n)) + 0.1)
-    return np.asarray(gen.standard_normal(n) * rng.choice((1.0, 1.0, 1.0, 0.1, 3.0)))
+    return np.asarray(gen.standard_normal(n) * rng.choice((1.0, 1.0, 1.0, 0.1, 3.0, 8.0)))
 
 
 def _integers(rng: random.Random, gen: Any, to: DType, n: int, low: float | None, high: float | None) -> Array:
