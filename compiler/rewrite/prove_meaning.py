@@ -89,7 +89,24 @@ class MeaningChecker(Checker):
             return Verdict("proved", said.source)
         if values[found.output].dtype.kind in "iu" and _overflows(op, recipe):
             return Verdict("void", "integers that overflow, which is nowhere documented")
+        if self.holds_wider(recipe, results, scale):
+            return Verdict("void", "a number on the way that half precision does not hold")
         return Verdict("wrong", f"{found} ({said.source})")
+
+    def holds_wider(self, recipe: Recipe, results: list[Array], scale: float) -> bool:
+        """Whether the results are what is said in single precision of what is given in half precision."""
+        if not any(leaf.array.dtype == np.float16 for leaf in recipe.leaves.values()):
+            return False
+        leaves = {
+            n: replace(leaf, array=leaf.array.astype(np.float32)) if leaf.array.dtype == np.float16 else leaf
+            for n, leaf in recipe.leaves.items()
+        }
+        wider = replace(recipe, leaves=leaves)
+        try:
+            said = self.truth(realize(wider).ops[recipe.anchor], wider)
+        except (NotTakenError, InferenceError):
+            return False
+        return difference(_like(said.values, results), results, self.rule.numeric, scale, True) is None
 
     def truth(self, op: Op, recipe: Recipe) -> Truth:
         return truth(op, _contents(op, recipe), getattr(recipe.target, "os", None))
