@@ -44,8 +44,8 @@ def size(rng: random.Random, extra: Sequence[int] = ()) -> int:
 
 
 def small(dims: Sequence[int]) -> bool:
-    """Whether a tensor of this shape is one for a proof."""
-    return all(d >= 0 for d in dims) and math.prod(dims) <= _LARGEST
+    """Whether a tensor of this shape is one for a proof: not large even if it is empty."""
+    return all(d >= 0 for d in dims) and math.prod(max(d, 1) for d in dims) <= _LARGEST
 
 
 def shape(rng: random.Random, rank: int | None = None, extra: Sequence[int] = ()) -> tuple[int, ...]:

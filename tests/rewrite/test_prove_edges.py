@@ -15,7 +15,7 @@ from compiler.rewrite.driver import NO_TARGET
 from compiler.rewrite.load import load_library
 from compiler.rewrite.mutate import mutants, mutated
 from compiler.rewrite.prove_check import Verdict
-from compiler.rewrite.prove_edges import fitted
+from compiler.rewrite.prove_reshape import fitted
 from compiler.rewrite.prove_search import Search
 from compiler.rewrite.prove_seeds import Seeds
 from compiler.rewrite.recipe import Leaf, Node, Recipe, Ref, realize
