@@ -74,9 +74,10 @@ class Reshaping(Varying):
         free = [n for n, leaf in recipe.leaves.items() if not leaf.pinned]
         if not free:
             return recipe
-        name = self.rng.choice(free)
+        single = [n for n in free if recipe.leaves[n].array.size == 1]
+        name = self.rng.choice(single if single and self.rng.random() < 0.5 else free)
         leaf = recipe.leaves[name]
-        more = max(rank_of(recipe) + self.rng.choice((0, 1)) - leaf.array.ndim, 1)
+        more = max(rank_of(recipe) + self.rng.choice((0, 1, 1)) - leaf.array.ndim, 1)
         return recipe.with_leaf(
             name, replace(leaf, array=leaf.array.reshape((1,) * more + leaf.array.shape), names=None)
         )
