@@ -1,9 +1,8 @@
 """What operators demand of their operands' shapes and of attributes that ONNX's inference lets pass.
 
 Sources: the operators' definitions (https://onnx.ai/onnx/operators/), and what onnxruntime's kernels refuse when they
-run (onnxruntime/core/providers/cpu: math/clip.cc, math/cumsum.cc, nn/pool.cc, nn/lrn.h,
-nn/instance_norm_helper.h, tensor/grid_sample.cc,
-contrib_ops/cpu/cdist.cc). Rules need not ask for it again.
+run (onnxruntime/core/providers/cpu: math/clip.cc, math/cumsum.cc, nn/pool.cc, nn/instance_norm_helper.h,
+tensor/grid_sample.cc; contrib_ops/cpu/cdist.cc). Rules need not ask for it again.
 """
 
 from __future__ import annotations
@@ -45,8 +44,6 @@ def check(defn: ir.OpDef, operands: Sequence[ir.Value | None], attributes: Mappi
         ranks = {len(shape) for shape in (_shape(operands, i) for i in range(3)) if shape is not None}
         if len(ranks) > 1:
             raise _refused(defn, operands, 0, "of the same rank as keys and values")
-    if name == "onnx.LRN" and attributes["size"] % 2 != 1:
-        raise ir.InferenceError(f"{defn.name}: size is {attributes['size']}; it has to be odd")
     if name == "onnx.GroupNormalization":
         groups, shape = attributes["num_groups"], _shape(operands, 0)
         channels = shape[1] if shape is not None and len(shape) > 1 else None
@@ -55,7 +52,7 @@ def check(defn: ir.OpDef, operands: Sequence[ir.Value | None], attributes: Mappi
     if name == "onnx.PRelu":
         x, slope = _shape(operands, 0), _shape(operands, 1)
         if x is not None and slope is not None and not _may_broadcast(slope, x):
-            raise _refused(defn, operands, 1, f"broadcast to {operands[0].type if operands[0] else None}")
+            raise _refused(defn, operands, 1, f"one that broadcasts to {operands[0].type if operands[0] else None}")
 
 
 def _shape(operands: Sequence[ir.Value | None], i: int) -> tuple[ir.Dim, ...] | None:

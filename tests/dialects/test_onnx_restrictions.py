@@ -61,8 +61,6 @@ def runs(proto: onnx.ModelProto) -> bool:
         ("GroupNormalization", [(1, 4, 5), (4,), (4,)], {"num_groups": 3}),
         ("GridSample", [(1, 2, 3, 3), (1, 3, 3, 2)], {}),
         ("GridSample", [(1, 2, 3), (1, 3, 1)], {}),
-        ("LRN", [(1, 4, 3, 3)], {"size": 3}),
-        ("LRN", [(1, 4, 3, 3)], {"size": 2}),
         ("PRelu", [(2, 3), (1, 3)], {}),
         ("PRelu", [(2, 3), (4, 2, 3)], {}),
         ("PRelu", [(2, 1), (2, 3)], {}),
